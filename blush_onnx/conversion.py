@@ -1,0 +1,203 @@
+"""From a checkpoint to a model folder, with the proof that both agree."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blush_onnx import models, network, numpy_network, self_test
+from blush_onnx.checkpoint import Checkpoint, read_checkpoint
+from blush_onnx.engines import create_engine, installed_providers
+from blush_onnx.engines.base import Array, Engine
+from blush_onnx.errors import ModelError
+from blush_onnx.models import CONFIG_FILE, MODEL_FILE, ModelConfig
+
+PROOF_TOLERANCE = 1e-4
+"""Largest ‖engine − network‖ / ‖network‖ that a model may be written with."""
+
+Network = Callable[[Array, Array], tuple[Array, Array | None]]
+Patch = tuple[str, Array, Array]
+
+
+def build_model(
+    checkpoint: Checkpoint, name: str, *, licence: str = "unknown", training: str = "unknown"
+) -> tuple[ModelConfig, bytes]:
+    """ONNX file and configuration of a checkpoint.
+
+    The weights are stored in half precision where that loses nothing, else in single.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    name, licence, training : str
+        Go into the model's metadata.
+
+    Returns
+    -------
+    config : ModelConfig
+    content : bytes
+
+    Raises
+    ------
+    ModelError
+        The weights are not those of a Blush network.
+    """
+    half = network.fits_half_precision(checkpoint.state)
+    config = ModelConfig(
+        name=name,
+        voxel_size=checkpoint.voxel_size,
+        patch_size=checkpoint.patch_size,
+        has_mask=checkpoint.has_mask,
+        licence=licence,
+        training=training,
+        storage="float16" if half else "float32",
+        source_sha256=checkpoint.sha256,
+    )
+    graph = network.build_graph(
+        checkpoint.state,
+        patch_size=checkpoint.patch_size,
+        has_mask=checkpoint.has_mask,
+        half=half,
+        metadata=config.graph_metadata(),
+    )
+    content = graph.SerializeToString(deterministic=True)
+    return dataclasses.replace(config, sha256=hashlib.sha256(content).hexdigest()), content
+
+
+def prove(
+    engine: Engine, reference: Network, reference_name: str, patches: Sequence[Patch]
+) -> dict[str, Any]:
+    """Compare an engine with a network of the same weights, patch by patch and as a batch.
+
+    Parameters
+    ----------
+    engine : Engine
+    reference : callable
+        (grid, local_std) to (density, mask_logit) for one patch.
+    reference_name : str
+        For the record.
+    patches : sequence of (kind, grid, local_std)
+
+    Returns
+    -------
+    dict
+        The record for config.json.
+
+    Raises
+    ------
+    ModelError
+        An error is above 1e-4.
+    """
+    rows: list[dict[str, Any]] = []
+    grids = np.stack([grid for _, grid, _ in patches])
+    stds = np.stack([local_std for _, _, local_std in patches])
+    together = engine.run(grids, stds)
+    for i, (kind, grid, local_std) in enumerate(patches):
+        expected = reference(grid, local_std)
+        alone = engine.run(grids[i : i + 1], stds[i : i + 1])
+        for batch, place, found in ((1, 0, alone), (len(patches), i, together)):
+            row: dict[str, Any] = {"patch": kind, "batch": batch}
+            for key, ours, theirs in zip(
+                ("density", "mask_logit"), found, expected, strict=True
+            ):
+                if ours is not None and theirs is not None:
+                    row[key] = float(f"{self_test.distance(ours[place], theirs):.2g}")
+            rows.append(row)
+    worst = max(row[key] for row in rows for key in ("density", "mask_logit") if key in row)
+    if not worst <= PROOF_TOLERANCE:
+        raise ModelError(
+            f"the ONNX graph differs from the network by {worst:.1e} of its output, "
+            f"allowed are {PROOF_TOLERANCE:.0e}: nothing was written"
+        )
+    return {
+        "reference": reference_name,
+        "engine": f"{engine.description.library}, {engine.description.provider}",
+        "measure": "norm(engine - reference) / norm(reference)",
+        "tolerance": PROOF_TOLERANCE,
+        "results": rows,
+    }
+
+
+def write_model_folder(folder: Path, config: ModelConfig, content: bytes) -> None:
+    """Write model.onnx and config.json into an existing folder."""
+    (folder / MODEL_FILE).write_bytes(content)
+    text = json.dumps(dataclasses.asdict(config), indent=1, ensure_ascii=False)
+    (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def import_checkpoint(
+    path: str | Path,
+    name: str,
+    *,
+    licence: str = "unknown",
+    training: str = "unknown",
+    overwrite: bool = False,
+) -> Path:
+    """Register a checkpoint in the official layout, without PyTorch and running none of it.
+
+    Parameters
+    ----------
+    path : path
+        The checkpoint, plain or compressed.
+    name : str
+        What to register it as.
+    licence, training : str
+        Go into the model's metadata.
+    overwrite : bool
+        Replace a model of that name.
+
+    Returns
+    -------
+    Path
+        The model's folder.
+
+    Raises
+    ------
+    ModelError
+        The checkpoint is damaged, names code, or is not that of a Blush network.
+    InputError
+        The name is taken or unfit.
+    OutputError
+        The registry cannot be written.
+    """
+    models.check_name(name)
+    checkpoint = read_checkpoint(path)
+    config, content = build_model(checkpoint, name, licence=licence, training=training)
+    config = _with_proof(config, content, checkpoint)
+    staging = models.staging_folder()
+    try:
+        write_model_folder(staging, config, content)
+        return models.install(staging, name, overwrite=overwrite)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _with_proof(config: ModelConfig, content: bytes, checkpoint: Checkpoint) -> ModelConfig:
+    """Compare with the network in plain NumPy, where there is an engine to compare."""
+    grid, local_std = self_test.synthetic_patch(config.patch_size)
+    density, mask_logit = numpy_network.evaluate(checkpoint.state, grid, local_std)
+    stored = self_test.answer(density, mask_logit if config.has_mask else None)
+    if not installed_providers():
+        return dataclasses.replace(
+            config, self_test=stored, proof={"not run": "no inference runtime was installed"}
+        )
+    engine = create_engine(
+        content, "auto", device=0, threads=None, patch_size=config.patch_size
+    )
+    proof = prove(
+        engine,
+        lambda grid, std: numpy_network.evaluate(checkpoint.state, grid, std),
+        "the network in NumPy",
+        [
+            ("synthetic", grid, local_std),
+            ("synthetic", *self_test.synthetic_patch(config.patch_size, seed=2)),
+        ],
+    )
+    return dataclasses.replace(config, self_test=stored, proof=proof)

@@ -1,0 +1,382 @@
+"""Load a model and denoise one volume with it.
+
+Formulas: docs/numerics.md, sections 3 and 4.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from blush_onnx import fourier, masks, memory, models, patches
+from blush_onnx.boxes import EvenCube, as_mask, as_volume, check_voxel_size
+from blush_onnx.engines import create_engine
+from blush_onnx.engines.base import Engine, EngineDescription
+from blush_onnx.errors import InputError
+from blush_onnx.models import ModelConfig
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], object]
+Array = npt.NDArray[np.float32]
+
+DEFAULT_STRIDE = 20
+STANDARD_DEVIATION_FLOOR = 1e-8
+GPU_BATCH_SIZE = 4
+BYTES_A_VOXEL_IN = 20
+BYTES_A_VOXEL_AT_MODEL_SIZE = 40
+BYTES_OF_NETWORK = 1 << 30
+"""What the work takes a voxel of the input box, a voxel at the model's voxel size, and beside
+them; measured, see docs/numerics.md, section 9."""
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """A denoised volume.
+
+    Attributes
+    ----------
+    density : array, (z, y, x), float32
+        On the input's grid and grey scale.
+    mask : array like density
+        The network's solvent mask, 0…1.
+    model, model_sha256 : str
+        Which weights.
+    engine : EngineDescription
+        What evaluated the network.
+    patches, patches_skipped : int
+        Patches that the network saw, and those outside the mask.
+    mask_threshold : float
+        Mean of the mask that a patch needed; below 0.3 only for small particles.
+    """
+
+    density: Array
+    mask: Array
+    model: str
+    model_sha256: str | None
+    engine: EngineDescription
+    patches: int
+    patches_skipped: int
+    mask_threshold: float
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know, in plain words; mostly nothing."""
+        if self.mask_threshold == patches.MINIMUM_MASK_MEAN:
+            return ()
+        return (
+            "the particle is small for the network's patches: patches with a mean of the mask "
+            f"down to {self.mask_threshold:.3f} were taken so that all of it is covered",
+        )
+
+
+class Denoiser:
+    """A model on an inference engine; thread-safe.
+
+    Made by :meth:`load` or :meth:`from_session`.
+
+    Attributes
+    ----------
+    config : ModelConfig
+    engine : Engine
+    batch_size : int
+        Patches given to the engine at a time; results do not depend on it.
+    """
+
+    def __init__(self, config: ModelConfig, engine: Engine, batch_size: int | None = None) -> None:
+        if batch_size is not None and batch_size < 1:
+            raise InputError(f"batch size {batch_size}: give 1 or more")
+        self.config = config
+        self.engine = engine
+        self.batch_size = batch_size or (GPU_BATCH_SIZE if engine.description.is_gpu else 1)
+
+    @classmethod
+    def load(
+        cls,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        provider: str = "auto",
+        device: int = 0,
+        threads: int | None = None,
+        batch_size: int | None = None,
+    ) -> Denoiser:
+        """Load a model and start an inference engine for it.
+
+        Parameters
+        ----------
+        model : str or path, optional
+            A name in the registry, a model folder or an .onnx file. None stands
+            for ``$BLUSH_ONNX_MODEL``, else the official v1.0 when it is
+            registered, else the bundled model; ``config.name`` says which.
+        provider : str
+            auto, cuda, tensorrt, openvino, migraphx, directml or cpu.
+        device : int
+            Card number.
+        threads : int, optional
+            CPU threads; by default as many processors as this process may use.
+        batch_size : int, optional
+            Patches at a time; by default 1 on a CPU and 4 on a card.
+
+        Returns
+        -------
+        Denoiser
+
+        Raises
+        ------
+        ModelError
+            Unknown model, or its checksum differs.
+        EngineError
+            No inference runtime, or the provider does not work here.
+        InputError
+            An argument is out of its range.
+        """
+        found = models.load_model(model)
+        engine = create_engine(
+            found.content, provider, device=device, threads=threads,
+            patch_size=found.config.patch_size,
+        )
+        logger.info("model %s, %s", found.config.name, engine.description)
+        return cls(found.config, engine, batch_size)
+
+    @classmethod
+    def from_session(
+        cls, session: Any, config: ModelConfig | Mapping[str, Any] | None = None
+    ) -> Denoiser:
+        """Use an ONNX Runtime session that the host made and tuned itself.
+
+        Parameters
+        ----------
+        session : onnxruntime.InferenceSession
+            Of a blush-onnx model. Nothing is checked about where it runs.
+        config : ModelConfig or mapping, optional
+            The model's description, such as its parsed config.json; None reads
+            it from the graph's own metadata.
+
+        Returns
+        -------
+        Denoiser
+
+        Raises
+        ------
+        ModelError
+            The description does not fit, or the graph carries none.
+        """
+        from blush_onnx.engines.onnxruntime import OnnxRuntimeEngine
+
+        if config is None:
+            metadata = session.get_modelmeta().custom_metadata_map
+            config = ModelConfig.from_graph(metadata, "the session's model")
+        elif not isinstance(config, ModelConfig):
+            config = ModelConfig.from_dict(config, "the given configuration")
+        return cls(config, OnnxRuntimeEngine(session))
+
+    def denoise(
+        self,
+        volume: npt.ArrayLike,
+        voxel_size: float,
+        *,
+        mask: npt.ArrayLike | None = None,
+        stride: int = DEFAULT_STRIDE,
+        progress: Progress | None = None,
+    ) -> Denoised:
+        """Denoise a volume of any box and voxel size.
+
+        A box that is not an even cube is padded to one with the median of its
+        border, resampled in Fourier space to the model's voxel size, denoised,
+        resampled back and cropped. Nothing finer than twice the model's voxel
+        size survives; :func:`blush_onnx.regularise` fills those shells.
+
+        Parameters
+        ----------
+        volume : array_like, (z, y, x), real
+            Each side at least 8 voxels; finite, not constant.
+        voxel_size : float
+            Å, from 0.3 to 8.
+        mask : array_like, like `volume`, optional
+            Where the network looks, 0…1; outside it the result is the volume's
+            mean. None: the largest soft sphere in the box.
+        stride : int
+            Distance of the patches, voxels at the model's voxel size, 1 to 43.
+        progress : callable, optional
+            Called with (done, total) patches; whatever it raises ends the work.
+
+        Returns
+        -------
+        Denoised
+
+        Raises
+        ------
+        InputError
+            An argument is out of its range.
+        OutOfMemoryError
+            The work would not fit; the message has the estimate.
+        """
+        values = as_volume(volume, "the volume")
+        voxel_size = check_voxel_size(voxel_size)
+        box = EvenCube.around(values.shape)
+        side = fourier.rescaled_side(box.side, voxel_size, self.config.voxel_size)
+        require_memory(box.side, side)
+        model_mask = None
+        if mask is not None:
+            padded = box.pad_mask(as_mask(mask, values.shape))
+            model_mask = np.clip(fourier.rescale(padded, side), 0, 1)
+        result = self.denoise_at_model_voxel_size(
+            fourier.rescale(box.pad_volume(values), side), model_mask, stride, progress
+        )
+        density = fourier.rescale(result.density, box.side)
+        solvent_mask = np.clip(fourier.rescale(result.mask, box.side), 0, 1)
+        return _replace_maps(result, box.crop(density), box.crop(solvent_mask))
+
+    def denoise_at_model_voxel_size(
+        self,
+        volume: npt.ArrayLike,
+        mask: npt.ArrayLike | None = None,
+        stride: int = DEFAULT_STRIDE,
+        progress: Progress | None = None,
+    ) -> Denoised:
+        """Denoise a volume that has the model's voxel size already.
+
+        Parameters
+        ----------
+        volume : array_like, (z, y, x), real
+            Any three sides of at least 8 voxels.
+        mask : array_like, like `volume`, optional
+            As for :meth:`denoise`. None: the soft sphere R(n, (n − 6)/2, 6) over
+            the longest side n.
+        stride : int
+            Distance of the patches, voxels, 1 to 43.
+        progress : callable, optional
+            As for :meth:`denoise`.
+
+        Returns
+        -------
+        Denoised
+
+        Raises
+        ------
+        InputError
+            An argument is out of its range.
+        """
+        size = self.config.patch_size
+        patches.check_stride(stride, size)
+        values = as_volume(volume, "the volume")
+        chosen = (
+            masks.default_mask(_three(values.shape)) if mask is None
+            else as_mask(mask, values.shape)
+        )
+        padding = _padding(values.shape, size, stride)
+        if any(before or after for before, after in padding):
+            values, chosen = np.pad(values, padding), np.pad(chosen, padding)
+
+        local_std = masks.local_std(values)
+        local_std /= np.float32(local_std.mean(dtype=np.float64))
+        mean, deviation = masks.mean_and_std(values)
+        standardised = (values - np.float32(mean)) / np.float32(
+            deviation + STANDARD_DEVIATION_FLOOR
+        )
+        standardised *= chosen
+        local_std *= chosen
+
+        plan = patches.plan_patches(chosen, size, stride)
+        density, solvent_mask = self._blend(standardised, local_std, plan, progress)
+        density *= chosen
+        solvent_mask *= chosen
+        density *= np.float32(deviation + STANDARD_DEVIATION_FLOOR)
+        density += np.float32(mean)
+        crop = tuple(
+            slice(before, side - after)
+            for (before, after), side in zip(padding, density.shape, strict=True)
+        )
+        return Denoised(
+            np.ascontiguousarray(density[crop]),
+            np.ascontiguousarray(np.clip(solvent_mask[crop], 0, 1)),
+            self.config.name,
+            self.config.sha256,
+            self.engine.description,
+            len(plan.origins),
+            plan.skipped,
+            plan.threshold,
+        )
+
+    def _blend(
+        self, volume: Array, local_std: Array, plan: patches.PatchPlan, progress: Progress | None
+    ) -> tuple[Array, Array]:
+        """Run the network over the plan's patches, always added in the plan's order."""
+        blend = patches.Blend(plan)
+        total = len(plan.origins)
+        remaining = iter(plan.origins)
+        done = 0
+        if progress:
+            progress(0, total)
+        while batch := list(itertools.islice(remaining, self.batch_size)):
+            density, logit = self.engine.run(
+                self._stack(volume, batch), self._stack(local_std, batch)
+            )
+            mask = np.ones_like(density) if logit is None else _sigmoid(logit)
+            for i, origin in enumerate(batch):
+                blend.add(origin, density[i], mask[i])
+            done += len(batch)
+            if progress:
+                progress(done, total)
+        return blend.finish()
+
+    def _stack(self, volume: Array, origins: list[patches.Origin]) -> Array:
+        size = self.config.patch_size
+        return np.stack([volume[z : z + size, y : y + size, x : x + size] for z, y, x in origins])
+
+
+def require_memory(box_side: int, model_side: int) -> None:
+    """Refuse a volume that would not fit in memory, with the estimate.
+
+    Parameters
+    ----------
+    box_side, model_side : int
+        Sides of the even cube and of the same box at the model's voxel size.
+
+    Raises
+    ------
+    OutOfMemoryError
+        More is needed than is available.
+    """
+    needed = (
+        BYTES_A_VOXEL_IN * box_side**3 + BYTES_A_VOXEL_AT_MODEL_SIZE * model_side**3
+        + BYTES_OF_NETWORK
+    )
+    memory.require(
+        needed, f"a box of {box_side} voxels ({model_side} at the model's voxel size)"
+    )
+
+
+def _padding(shape: tuple[int, ...], patch_size: int, stride: int) -> list[tuple[int, int]]:
+    """Zeros before and after each axis: none, unless one side is not larger than a patch."""
+    if min(shape) > patch_size:
+        return [(0, 0)] * 3
+    found = []
+    for side in shape:
+        padded = max(side, patch_size + stride)
+        place = masks.centred(padded, side)
+        found.append((place.start, padded - place.stop))
+    return found
+
+
+def _sigmoid(logit: Array) -> Array:
+    with np.errstate(over="ignore"):
+        return np.asarray(1 / (1 + np.exp(-logit)), dtype=np.float32)
+
+
+def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    z, y, x = shape
+    return z, y, x
+
+
+def _replace_maps(result: Denoised, density: Array, mask: Array) -> Denoised:
+    from dataclasses import replace
+
+    return replace(result, density=density, mask=mask)

@@ -1,0 +1,208 @@
+"""ONNX Runtime with any of its execution providers.
+
+A session that was asked for a GPU can quietly run on the CPU, and its list of
+providers does not tell: a provider may be loaded and be given no node. So the
+first patch on every provider but the CPU is recorded with ONNX Runtime's
+profiler, and the provider that ran the convolutions is read from the record.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blush_onnx.engines.base import Array, EngineDescription, available_cpus
+from blush_onnx.errors import EngineError
+
+PROVIDERS = {
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "migraphx": "MIGraphXExecutionProvider",
+    "directml": "DmlExecutionProvider",
+    "cpu": "CPUExecutionProvider",
+}
+_NEEDS = {
+    "cuda": "pip install 'blush-onnx[gpu]' (CUDA 13) or 'blush-onnx[gpu-cuda12]', "
+    "in an environment without plain onnxruntime",
+    "tensorrt": "pip install 'blush-onnx[gpu]' and NVIDIA's TensorRT libraries",
+    "migraphx": "pip install onnxruntime-migraphx in an environment without plain onnxruntime",
+    "directml": "pip install onnxruntime-directml in an environment without plain onnxruntime",
+}
+
+
+class OnnxRuntimeEngine:
+    """One ONNX Runtime session.
+
+    Parameters
+    ----------
+    session : onnxruntime.InferenceSession
+    description : EngineDescription, optional
+        By default it says that the caller made the session.
+    """
+
+    def __init__(self, session: Any, description: EngineDescription | None = None) -> None:
+        self._session = session
+        self._outputs = [output.name for output in session.get_outputs()]
+        self.description = description or _describe_foreign(session)
+
+    def run(self, grid: Array, local_std: Array) -> tuple[Array, Array | None]:
+        """Denoise a batch; see :class:`blush_onnx.engines.base.Engine`."""
+        results = self._session.run(self._outputs, {"grid": grid, "local_std": local_std})
+        named = dict(zip(self._outputs, results, strict=True))
+        return named["density"], named.get("mask_logit")
+
+
+def available_providers() -> list[str]:
+    """Short names of the providers that the installed ONNX Runtime was built with."""
+    import onnxruntime
+
+    built = onnxruntime.get_available_providers()
+    return [name for name, long in PROVIDERS.items() if long in built]
+
+
+def create(
+    model: bytes, provider: str, *, device: int, threads: int | None, patch_size: int, reason: str
+) -> OnnxRuntimeEngine:
+    """Session on one provider, proven to run the convolutions there.
+
+    Parameters
+    ----------
+    model : bytes
+        The ONNX model.
+    provider : str
+        A key of :data:`PROVIDERS`.
+    device : int
+        Card number; the CPU takes no notice.
+    threads : int or None
+        CPU threads; None: as many processors as this process may use.
+    patch_size : int
+        Side of a patch, voxels.
+    reason : str
+        Why this provider was asked for.
+
+    Returns
+    -------
+    OnnxRuntimeEngine
+
+    Raises
+    ------
+    EngineError
+        The provider is not installed, does not start, or leaves convolutions to
+        another one.
+    """
+    import onnxruntime
+
+    long = PROVIDERS[provider]
+    if long not in onnxruntime.get_available_providers():
+        raise EngineError(
+            f"the installed onnxruntime {onnxruntime.__version__} has no {long} (it has "
+            f"{', '.join(onnxruntime.get_available_providers())}); {_NEEDS[provider]}"
+        )
+    count = threads or available_cpus()
+    session, ran_on = open_session(model, long, device, count, patch_size)
+    if ran_on and ran_on != {long}:
+        raise EngineError(
+            f"{provider} was asked for, but the convolutions ran on {', '.join(sorted(ran_on))}: "
+            "its libraries or its device are missing or do not fit; "
+            "blush-onnx doctor says what was found"
+        )
+    return OnnxRuntimeEngine(
+        session,
+        EngineDescription(
+            provider, f"onnxruntime {onnxruntime.__version__}", reason, tuple(sorted(ran_on)), count
+        ),
+    )
+
+
+def open_session(
+    model: bytes, long: str, device: int, threads: int, patch_size: int
+) -> tuple[Any, set[str]]:
+    """Open a session; on any provider but the CPU also see where its convolutions run.
+
+    Parameters
+    ----------
+    model : bytes
+    long : str
+        Execution provider as ONNX Runtime names it.
+    device, threads, patch_size : int
+
+    Returns
+    -------
+    session : onnxruntime.InferenceSession
+    ran_on : set of str
+        Execution providers that ran convolutions; empty for the CPU, not looked at.
+
+    Raises
+    ------
+    EngineError
+        ONNX Runtime refused the model or the provider.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4  # what matters is raised below, in one line
+    if long in ("CUDAExecutionProvider", "TensorrtExecutionProvider"):
+        preload = getattr(onnxruntime, "preload_dlls", None)
+        if preload:
+            preload()
+    on_cpu = long == "CPUExecutionProvider"
+    providers: list[Any] = [(long, _options(long, device))]
+    if not on_cpu:
+        providers.append("CPUExecutionProvider")
+    try:
+        with tempfile.TemporaryDirectory(prefix="blush-onnx-") as folder:
+            if not on_cpu:
+                options.enable_profiling = True
+                options.profile_file_prefix = str(Path(folder) / "profile")
+            session = onnxruntime.InferenceSession(model, options, providers=providers)
+            ran_on = set() if on_cpu else _where_convolutions_run(session, patch_size)
+    except Exception as error:  # ONNX Runtime raises a family of its own for each failure
+        raise EngineError(f"onnxruntime cannot start {long}: {_first_line(error)}") from error
+    return session, ran_on
+
+
+def _options(long: str, device: int) -> dict[str, str]:
+    if long == "CPUExecutionProvider":
+        return {}
+    options = {"device_id": str(device)}
+    if long == "CUDAExecutionProvider":
+        # TF32 rounds factors to ten bits; an exhaustive search costs seconds at start-up.
+        options |= {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+    return options if long != "AzureExecutionProvider" else {}
+
+
+def _where_convolutions_run(session: Any, patch_size: int) -> set[str]:
+    patch = np.zeros((1, patch_size, patch_size, patch_size), dtype=np.float32)
+    patch[0, ::2] = 1
+    session.run(None, {"grid": patch, "local_std": patch})
+    events = json.loads(Path(session.end_profiling()).read_text())
+    return {
+        event["args"]["provider"]
+        for event in events
+        if "Conv" in event.get("args", {}).get("op_name", "") and event["args"].get("provider")
+    } or {provider for provider in session.get_providers()[:1] if _compiled_whole(events, provider)}
+
+
+def _compiled_whole(events: list[dict[str, Any]], provider: str) -> bool:
+    """Whether a provider such as TensorRT took the graph as one node of its own."""
+    return any(event.get("args", {}).get("provider") == provider for event in events)
+
+
+def _describe_foreign(session: Any) -> EngineDescription:
+    import onnxruntime
+
+    first = session.get_providers()[0]
+    short = next((name for name, long in PROVIDERS.items() if long == first), first)
+    return EngineDescription(
+        short, f"onnxruntime {onnxruntime.__version__}", "the caller made the session"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

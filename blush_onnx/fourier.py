@@ -1,0 +1,257 @@
+"""Fourier transforms, shells, rescaling and the crossover filter.
+
+Conventions (docs/numerics.md, section 2): volumes are float32 with axes
+(z, y, x) and even sides; a half-spectrum is complex64 with axes (kz, ky, kx) in
+FFTW order, kx from 0 to side/2. A *shell index* counts Fourier voxels and keeps
+its meaning when a box is rescaled, because the box length does not change.
+
+The transforms take the origin at the first voxel. The published implementation
+shifts the volume's centre there first, which multiplies every element by
+(-1)^(kz + ky + kx); rescaling and radial filters leave that factor alone, so
+that it cancels on the way back.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Volume = npt.NDArray[np.float32]
+HalfSpectrum = npt.NDArray[np.complex64]
+
+CROSSOVER_HALF_WIDTH = 1
+"""Half the width of the crossover's cosine edge, in shells."""
+
+
+def rescaled_side(side: int, voxel_size: float, target_voxel_size: float) -> int:
+    """Even side whose voxel size comes nearest to a target (docs/numerics.md, section 3).
+
+    Parameters
+    ----------
+    side : int
+        Side of the cubic box, voxels.
+    voxel_size, target_voxel_size : float
+        Å per voxel now and as wanted.
+
+    Returns
+    -------
+    int
+        Side in voxels; the new voxel size is ``side * voxel_size / result``.
+    """
+    length = side * voxel_size
+    nearest = round(length / target_voxel_size)
+    if nearest % 2 == 0:
+        return max(nearest, 2)
+    below, above = nearest - 1, nearest + 1
+    if below == 0:
+        return above
+    above_wins = abs(length / above - target_voxel_size) < abs(length / below - target_voxel_size)
+    return above if above_wins else below
+
+
+def forward(volume: npt.NDArray[np.floating], side: int | None = None) -> HalfSpectrum:
+    """Half-spectrum of a cubic volume on a box of `side`, amplitudes kept.
+
+    A smaller `side` crops the spectrum axis by axis, so that nothing which is
+    thrown away gets transformed; a larger one pads it with zeros. Elements are
+    copied by index: the planes kx = side/2 and kz, ky = -side/2 of the smaller
+    box are neither halved nor mirrored (docs/numerics.md, section 3).
+
+    Parameters
+    ----------
+    volume : array, (z, y, x), real
+        Cubic, even side.
+    side : int, optional
+        Even side of the box the spectrum is meant for; that of the volume by default.
+
+    Returns
+    -------
+    array, (side, side, side // 2 + 1), complex64
+    """
+    old = volume.shape[0]
+    new = old if side is None else side
+    kept = min(old, new)
+    spectrum = _single(np.fft.rfft(volume, axis=2)[..., : kept // 2 + 1])
+    for axis in (1, 0):
+        spectrum = _resize_axis(_single(np.fft.fft(spectrum, axis=axis)), axis, kept)
+    if new > old:
+        for axis in (0, 1):
+            spectrum = _resize_axis(spectrum, axis, new)
+        spectrum = np.pad(spectrum, ((0, 0), (0, 0), (0, new // 2 - old // 2)))
+    if new != old:
+        spectrum *= np.float32((new / old) ** 3)
+    return spectrum
+
+
+def inverse(spectrum: HalfSpectrum) -> Volume:
+    """Volume of a half-spectrum: complex inverse over z and y, then complex-to-real over x.
+
+    The order matters where the plane kx = 0 is not quite Hermitian: it is then
+    averaged with its mate (docs/numerics.md, section 2).
+
+    Parameters
+    ----------
+    spectrum : array, (side, side, side // 2 + 1), complex64
+
+    Returns
+    -------
+    array, (side, side, side), float32
+    """
+    side = spectrum.shape[0]
+    partial = _single(np.fft.ifft(spectrum, axis=0))
+    partial = _single(np.fft.ifft(partial, axis=1))
+    return np.fft.irfft(partial, n=side, axis=2).astype(np.float32, copy=False)
+
+
+def rescale(volume: npt.NDArray[np.floating], side: int) -> Volume:
+    """Resample a cubic volume to another even side by cropping or padding its spectrum.
+
+    Parameters
+    ----------
+    volume : array, (z, y, x), real
+        Cubic, even side.
+    side : int
+        Even side to resample to, voxels.
+
+    Returns
+    -------
+    array, (side, side, side), float32
+        A copy when the side does not change.
+    """
+    old = volume.shape[0]
+    if side == old:
+        return np.array(volume, dtype=np.float32)
+    if side < old:
+        return inverse(forward(volume, side))
+    # Padding: the inverse goes axis by axis too, so that zero columns are not transformed.
+    partial = forward(volume)
+    for axis in (0, 1):
+        partial = _single(np.fft.ifft(_resize_axis(partial, axis, side), axis=axis))
+    # irfft pads kx with zeros by itself.
+    result = np.fft.irfft(partial, n=side, axis=2).astype(np.float32, copy=False)
+    result *= np.float32((side / old) ** 3)
+    return result
+
+
+def squared_radius_of_plane(side: int, index: int) -> npt.NDArray[np.int64]:
+    """Squared shell indices of one kz plane of a half-spectrum.
+
+    Working plane by plane keeps a grid of radii from ever standing in memory whole.
+
+    Parameters
+    ----------
+    side : int
+        Side of the box, voxels.
+    index : int
+        The plane's place along kz, FFTW order.
+
+    Returns
+    -------
+    array, (side, side // 2 + 1), int64
+        kz² + ky² + kx².
+    """
+    frequency = np.fft.fftfreq(side, 1 / side).astype(np.int64)
+    kx = np.arange(side // 2 + 1, dtype=np.int64)
+    return frequency[index] ** 2 + frequency[:, None] ** 2 + kx[None, :] ** 2
+
+
+def crossover(radius: npt.ArrayLike, cut_off: float, side: int) -> npt.NDArray[np.float32]:
+    """Weight C of the denoised spectrum at a shell index (docs/numerics.md, section 5).
+
+    Parameters
+    ----------
+    radius : array_like
+        Shell indices, any shape.
+    cut_off : float
+        Shell index in the middle of the cosine edge.
+    side : int
+        Side of the box that the spectrum belongs to.
+
+    Returns
+    -------
+    array, shape of `radius`, float32
+        1 below the edge, 0 beyond it.
+    """
+    r = np.asarray(radius, dtype=np.float64)
+    last = side // 2 + 1
+    low = np.clip(cut_off - CROSSOVER_HALF_WIDTH, 0, last)
+    high = np.clip(cut_off + CROSSOVER_HALF_WIDTH, 0, last)
+    weight = (r < low).astype(np.float64)
+    if high > low:
+        edge = (r >= low) & (r <= high)
+        weight[edge] = 0.5 + 0.5 * np.cos(np.pi * (r[edge] - low) / (high - low))
+    return weight.astype(np.float32)
+
+
+def apply_crossover(
+    denoised: HalfSpectrum, cut_off: float, beyond: HalfSpectrum | None = None
+) -> HalfSpectrum:
+    """denoised · C(cut_off) + beyond · (1 − C(cut_off)).
+
+    Parameters
+    ----------
+    denoised : array, (side, side, side // 2 + 1), complex64
+    cut_off : float
+        Shell index in the middle of the edge.
+    beyond : array like `denoised`, optional
+        What fills the shells beyond the edge; nothing by default.
+
+    Returns
+    -------
+    array like `denoised`, complex64
+    """
+    side = denoised.shape[0]
+    result = np.empty_like(denoised)
+    for plane in range(side):
+        weight = crossover(np.sqrt(squared_radius_of_plane(side, plane)), cut_off, side)
+        np.multiply(denoised[plane], weight, out=result[plane])
+        if beyond is not None:
+            result[plane] += beyond[plane] * (1 - weight)
+    return result
+
+
+def filter_by_shell(volume: Volume, weights: npt.NDArray[np.floating]) -> Volume:
+    """Multiply a volume's spectrum by a radial curve, linear between shells.
+
+    Parameters
+    ----------
+    volume : array, (side, side, side), float32
+    weights : array, (shells,)
+        One factor a shell index from 0; beyond the last the factor is 0.
+
+    Returns
+    -------
+    array, (side, side, side), float32
+    """
+    spectrum = forward(volume)
+    side = volume.shape[0]
+    shells = np.arange(len(weights))
+    for plane in range(side):
+        radius = np.sqrt(squared_radius_of_plane(side, plane))
+        spectrum[plane] *= np.interp(radius, shells, weights, right=0.0).astype(np.float32)
+    return inverse(spectrum)
+
+
+def shell_to_angstrom(shell: float, side: int, voxel_size: float) -> float:
+    """Resolution in Å of a shell index; infinite for shell 0."""
+    return side * voxel_size / shell if shell > 0 else float("inf")
+
+
+def _single(spectrum: npt.NDArray[np.complexfloating]) -> HalfSpectrum:
+    """Single precision; NumPy before 2 transforms in double."""
+    return spectrum.astype(np.complex64, copy=False)
+
+
+def _resize_axis(spectrum: HalfSpectrum, axis: int, side: int) -> HalfSpectrum:
+    """Crop or zero-pad one axis in FFTW order, indices −k/2 … k/2 − 1 of the smaller side."""
+    old = spectrum.shape[axis]
+    if old == side:
+        return spectrum
+    half = min(old, side) // 2
+    shape = list(spectrum.shape)
+    shape[axis] = side
+    result = np.zeros(shape, dtype=np.complex64)
+    for part in (slice(0, half), slice(-half, None)):
+        place = tuple(part if a == axis else slice(None) for a in range(spectrum.ndim))
+        result[place] = spectrum[place]
+    return result

@@ -1,0 +1,250 @@
+"""The Fourier shell correlation of two half-maps, and what is read off it.
+
+Formulas: docs/numerics.md, sections 5 (cut-off) and 8 (FSC).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from blush_onnx import fourier
+from blush_onnx.errors import InputError
+from blush_onnx.fourier import HalfSpectrum, Volume
+
+Curve = npt.NDArray[np.float64]
+
+CUT_OFF_THRESHOLD = 1 / 7
+RANDOMISE_BELOW = 0.8
+DEFAULT_SEED = 20240611
+
+
+@dataclass(frozen=True)
+class FscCurves:
+    """FSC of two half-maps; a curve has box_size // 2 + 1 values, one a shell.
+
+    Attributes
+    ----------
+    box_size : int
+        Side of the even cube the curves were taken in, voxels.
+    voxel_size : float
+        Å.
+    unmasked : array or None
+        Of the whole boxes; None where the caller gave a curve of its own.
+    masked, randomised, corrected : array or None
+        Under the mask; the same with randomised phases; solvent-corrected. None
+        without a mask.
+    randomised_from : int or None
+        First shell with randomised phases.
+    seed : int or None
+        Of the random phases.
+    given : array or None
+        The caller's own curve.
+    """
+
+    box_size: int
+    voxel_size: float
+    unmasked: Curve | None = None
+    masked: Curve | None = None
+    randomised: Curve | None = None
+    corrected: Curve | None = None
+    randomised_from: int | None = None
+    seed: int | None = None
+    given: Curve | None = None
+
+    @property
+    def decisive(self) -> Curve:
+        """The curve that decides: the caller's, else the corrected, else the unmasked one."""
+        for curve in (self.given, self.corrected, self.unmasked):
+            if curve is not None:
+                return curve
+        raise ValueError("no curve at all")
+
+    def resolution(self, threshold: float = 0.143) -> float:
+        """Resolution of the decisive curve, Å; infinite where the first shell is below."""
+        return resolution(self.decisive, self.box_size, self.voxel_size, threshold)
+
+
+def correlate(first: HalfSpectrum, second: HalfSpectrum) -> Curve:
+    """FSC of two half-spectra.
+
+    Shell = round(r) up to side/2; of the half-spectrum the plane kx = 0 counts
+    once, the others twice. Shell 0, the mean, carries no resolution and is set to 1.
+
+    Parameters
+    ----------
+    first, second : array, (side, side, side // 2 + 1), complex64
+
+    Returns
+    -------
+    array, (side // 2 + 1,), float64
+        0 in a shell where one of the two is zero throughout.
+    """
+    side = first.shape[0]
+    last = side // 2
+    sums = np.zeros((3, last + 1))
+    multiplicity = np.full(last + 1, 2.0)
+    multiplicity[0] = 1.0
+    for plane in range(side):
+        shell = np.rint(np.sqrt(fourier.squared_radius_of_plane(side, plane))).astype(np.intp)
+        inside = shell <= last
+        weight = np.broadcast_to(multiplicity, shell.shape)[inside]
+        a, b = first[plane][inside], second[plane][inside]
+        for row, product in enumerate(
+            (
+                a.real.astype(np.float64) * b.real + a.imag.astype(np.float64) * b.imag,
+                np.square(np.abs(a), dtype=np.float64),
+                np.square(np.abs(b), dtype=np.float64),
+            )
+        ):
+            sums[row] += np.bincount(shell[inside], product * weight, minlength=last + 1)
+    norm = np.sqrt(sums[1] * sums[2])
+    curve = np.divide(sums[0], norm, out=np.zeros(last + 1), where=norm > 0)
+    curve[0] = 1.0
+    return curve
+
+
+def fsc(first: Volume, second: Volume, mask: Volume | None = None) -> Curve:
+    """FSC of two maps in even cubic boxes, optionally under a mask.
+
+    Parameters
+    ----------
+    first, second : array, (side, side, side), float32
+    mask : array like them, optional
+        Multiplied into both.
+
+    Returns
+    -------
+    array, (side // 2 + 1,), float64
+    """
+    if mask is not None:
+        first, second = first * mask, second * mask
+    return correlate(fourier.forward(first), fourier.forward(second))
+
+
+def solvent_corrected(
+    first: Volume, second: Volume, mask: Volume, voxel_size: float, *, seed: int = DEFAULT_SEED
+) -> FscCurves:
+    """Unmasked, masked, phase-randomised and solvent-corrected FSC.
+
+    The phases of both halves are randomised from the first shell whose unmasked
+    FSC is below 0.8; what correlation the mask alone makes is then known and is
+    taken out, two shells further on and beyond.
+
+    Parameters
+    ----------
+    first, second : array, (side, side, side), float32
+        Half-maps in even cubic boxes.
+    mask : array like them
+        Soft solvent mask, 0…1.
+    voxel_size : float
+        Å.
+    seed : int
+        Of the random phases.
+
+    Returns
+    -------
+    FscCurves
+    """
+    spectra = [fourier.forward(half) for half in (first, second)]
+    unmasked = correlate(*spectra)
+    masked = fsc(first, second, mask)
+    below = np.flatnonzero(unmasked[1:] < RANDOMISE_BELOW) + 1
+    if below.size == 0:
+        return FscCurves(
+            first.shape[0], voxel_size, unmasked, masked, None, masked.copy(), None, seed
+        )
+    start = int(below[0])
+    for number, spectrum in enumerate(spectra):
+        randomise_phases(spectrum, start, np.random.default_rng([seed, number]))
+    randomised = fsc(*(fourier.inverse(s) for s in spectra), mask)
+    corrected = masked.copy()
+    tail = slice(min(start + 2, len(masked)), None)
+    noise = randomised[tail]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        corrected[tail] = np.where(
+            noise > masked[tail], 0.0, (masked[tail] - noise) / (1 - noise)
+        )
+    corrected[~np.isfinite(corrected)] = 0.0
+    return FscCurves(
+        first.shape[0], voxel_size, unmasked, masked, randomised, corrected, start, seed
+    )
+
+
+def randomise_phases(spectrum: HalfSpectrum, start: int, rng: np.random.Generator) -> None:
+    """Replace the phases from a shell on by random ones, in place; amplitudes stay.
+
+    The phases are those of white noise in real space, so that the result is the
+    spectrum of a real map without further ado.
+
+    Parameters
+    ----------
+    spectrum : array, (side, side, side // 2 + 1), complex64
+    start : int
+        First shell, round(r).
+    rng : numpy.random.Generator
+    """
+    side = spectrum.shape[0]
+    noise = fourier.forward(rng.standard_normal((side,) * 3, dtype=np.float32))
+    for plane in range(side):
+        shell = np.rint(np.sqrt(fourier.squared_radius_of_plane(side, plane)))
+        beyond = shell >= start
+        direction = noise[plane][beyond]
+        size = np.abs(direction)
+        direction = np.where(size > 0, direction / np.where(size > 0, size, 1), 1)
+        spectrum[plane][beyond] = np.abs(spectrum[plane][beyond]) * direction
+
+
+def resolution(curve: Curve, box_size: int, voxel_size: float, threshold: float) -> float:
+    """Resolution in Å at the last shell before a curve first falls below a threshold.
+
+    Returns
+    -------
+    float
+        Nyquist where the curve never falls; infinite where shell 1 is below already.
+    """
+    below = np.flatnonzero(np.asarray(curve)[1:] < threshold) + 1
+    shell = int(below[0]) - 1 if below.size else len(curve) - 1
+    return fourier.shell_to_angstrom(shell, box_size, voxel_size)
+
+
+def cut_off_shell(curve: npt.ArrayLike) -> tuple[int, int]:
+    """Shells ρ and c of spectral trailing (docs/numerics.md, section 5).
+
+    Parameters
+    ----------
+    curve : array_like, (box_size // 2 + 1,)
+        FSC of the half-maps.
+
+    Returns
+    -------
+    rho : int
+        First shell with FSC < 1/7; the number of shells where there is none or it is shell 0.
+    cut_off : int
+        ρ − 2, not less than 1.
+    """
+    values = np.asarray(curve, dtype=np.float64)
+    below = np.flatnonzero(values < CUT_OFF_THRESHOLD)
+    rho = int(below[0]) if below.size and below[0] > 0 else len(values)
+    return rho, max(rho - 2, 1)
+
+
+def check_curve(values: npt.ArrayLike, shells: int) -> Curve:
+    """A caller's FSC as an array.
+
+    Raises
+    ------
+    InputError
+        Another number of values than shells, or values that are not finite.
+    """
+    curve = np.asarray(values, dtype=np.float64)
+    if curve.shape != (shells,):
+        raise InputError(
+            f"the FSC has the shape {curve.shape}: expected {shells} values, one for each shell "
+            "from 0 to half the box"
+        )
+    if not np.isfinite(curve).all():
+        raise InputError("the FSC has values that are NaN or infinite")
+    return curve

@@ -1,0 +1,142 @@
+"""The radial mask, the local standard deviation, and the statistics of a volume.
+
+Formulas: docs/numerics.md, section 4.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+LOCAL_STD_TAPS = 21
+LOCAL_STD_EXTENT = 1.5
+
+
+def radial_mask(side: int, radius: float, edge: float) -> npt.NDArray[np.float32]:
+    """Soft sphere in the middle of a cubic box.
+
+    The coordinates run from −side/2 to side/2 with both ends included, and the
+    cosine divides by `edge` although it spans 2·⌊edge/2⌋: both are the published
+    implementation's and shape its results.
+
+    Parameters
+    ----------
+    side : int
+        Side of the box, voxels.
+    radius : float
+        Radius at which the soft edge is centred, voxels. May be negative.
+    edge : float
+        Nominal width of the edge, voxels, above 0.
+
+    Returns
+    -------
+    array, (side, side, side), float32
+        In 0…1.
+    """
+    squared = np.linspace(-side / 2, side / 2, side, dtype=np.float64) ** 2
+    low = radius - edge // 2
+    high = radius + edge // 2
+    in_plane = squared[:, None] + squared[None, :]
+    mask = np.empty((side, side, side), dtype=np.float32)
+    for plane in range(side):
+        r = np.sqrt(squared[plane] + in_plane)
+        soft = 0.5 + 0.5 * np.cos(np.pi * (r - low) / edge)
+        mask[plane] = np.where(r < low, 1.0, np.where(r <= high, soft, 0.0))
+    return mask
+
+
+def default_mask(shape: tuple[int, int, int], edge: int = 6) -> npt.NDArray[np.float32]:
+    """The mask that the network gets when none is given: the largest soft sphere.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Sides of the volume at the model's voxel size, (z, y, x). The sphere is
+        that of the cube over the longest side, cut to the box about its centre.
+    edge : int
+        Width of the edge, voxels.
+
+    Returns
+    -------
+    array, `shape`, float32
+    """
+    side = max(shape)
+    cube = radial_mask(side, (side - edge) / 2, edge)
+    return cube[tuple(centred(side, length) for length in shape)]
+
+
+def centred(outer: int, inner: int) -> slice:
+    """Where `inner` voxels lie centred among `outer`, centre voxel side // 2 on side // 2."""
+    start = outer // 2 - inner // 2
+    return slice(start, start + inner)
+
+
+def mean_and_std(volume: npt.NDArray[np.float32]) -> tuple[float, float]:
+    """Mean and unbiased standard deviation (n − 1), summed plane by plane in double."""
+    count = volume.size
+    mean = float(np.add.reduce(volume, axis=None, dtype=np.float64)) / count
+    squares = 0.0
+    for plane in volume:
+        difference = plane.astype(np.float64).ravel() - mean
+        squares += float(difference @ difference)
+    return mean, math.sqrt(squares / (count - 1))
+
+
+def local_std(volume: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Local standard deviation under a small Gaussian window, not yet normalised.
+
+    With k the separable window (21 taps, exp(−u²), u from −1.5 to 1.5, sum 1)
+    and zeros outside the box, l = √max(k∗v² − (k∗v)², 0). The volume's mean is
+    taken out first and its share added back in closed form, so that single
+    precision does not lose the variance under a large offset.
+
+    Parameters
+    ----------
+    volume : array, (z, y, x), float32
+
+    Returns
+    -------
+    array, shape of `volume`, float32
+        Same unit as the volume.
+    """
+    offset = float(np.mean(volume, dtype=np.float64))
+    # Along an axis the convolution is a banded matrix: one matrix product each.
+    bands = [_band(side) for side in volume.shape]
+    cz, cy, cx = (band.sum(axis=1) for band in bands)
+    coverage_in_plane = (cy[:, None] * cx[None, :]).astype(np.float64)
+
+    centred_volume = volume - np.float32(offset)
+    average = _convolve(centred_volume, bands)
+    np.square(centred_volume, out=centred_volume)
+    variance = _convolve(centred_volume, bands)
+    variance -= np.square(average)
+    for plane in range(volume.shape[0]):
+        coverage = cz[plane] * coverage_in_plane
+        missing = 1 - coverage
+        share = missing * (2 * offset * average[plane] + offset**2 * coverage)
+        variance[plane] += share.astype(np.float32)
+    return np.sqrt(np.maximum(variance, 0, out=variance), out=variance)
+
+
+def _band(side: int) -> npt.NDArray[np.float32]:
+    """Matrix (side, side) of the convolution along one axis, zeros outside."""
+    u = np.linspace(-LOCAL_STD_EXTENT, LOCAL_STD_EXTENT, LOCAL_STD_TAPS)
+    kernel = np.exp(-(u**2))
+    kernel /= kernel.sum()
+    band = np.zeros((side, side), dtype=np.float32)
+    half = LOCAL_STD_TAPS // 2
+    for tap, weight in enumerate(kernel):
+        shift = tap - half
+        if abs(shift) < side:
+            band += np.diag(np.full(side - abs(shift), weight, dtype=np.float32), shift)
+    return band
+
+
+def _convolve(
+    volume: npt.NDArray[np.float32], bands: list[npt.NDArray[np.float32]]
+) -> npt.NDArray[np.float32]:
+    z, y, x = bands
+    result = y @ (volume @ x)  # bands are symmetric; matmul runs over the planes
+    return np.asarray((z @ result.reshape(len(z), -1)).reshape(volume.shape), dtype=np.float32)

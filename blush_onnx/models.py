@@ -1,0 +1,403 @@
+"""The model registry: names, folders, checksums, loading.
+
+A model is a folder with ``model.onnx`` and ``config.json``. Names are looked up
+in the user's registry (``$BLUSH_ONNX_HOME``, else the platform's user data
+folder), in read-only shared folders (``$BLUSH_ONNX_PATH``) and among the models
+that come with the package, in this order. docs/models.md describes the files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blush_onnx.errors import InputError, ModelError, OutputError
+
+SCHEMA_VERSION = 1
+MODEL_FILE = "model.onnx"
+CONFIG_FILE = "config.json"
+OFFICIAL_MODEL = "v1.0"
+METADATA_PREFIX = "blush_onnx."
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What a host must know of a model.
+
+    Attributes
+    ----------
+    name : str
+    voxel_size : float
+        Å per voxel that the network works at.
+    patch_size : int
+        Side of its patches, voxels.
+    has_mask : bool
+        Whether it predicts a solvent mask.
+    licence, training : str
+        One line each.
+    storage : str
+        Precision of the stored weights, ``float16`` or ``float32``.
+    source_sha256 : str
+        Checksum of the checkpoint the model was made from.
+    sha256 : str or None
+        Checksum of model.onnx; None where only the graph's own metadata is known.
+    proof, self_test : mapping
+        How the graph was compared with the checkpoint, and the answers that
+        ``blush-onnx doctor`` compares with; empty where not known.
+    """
+
+    name: str
+    voxel_size: float
+    patch_size: int
+    has_mask: bool
+    licence: str = "unknown"
+    training: str = "unknown"
+    storage: str = "float32"
+    source_sha256: str = "unknown"
+    sha256: str | None = None
+    schema_version: int = SCHEMA_VERSION
+    proof: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    self_test: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], origin: str) -> ModelConfig:
+        """Configuration from parsed JSON.
+
+        Parameters
+        ----------
+        values : mapping
+        origin : str
+            Where it came from, for errors.
+
+        Raises
+        ------
+        ModelError
+            Something needed is missing or of another schema version.
+        """
+        version = values.get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise ModelError(
+                f"{origin}: schema version {version!r}, this release reads {SCHEMA_VERSION}; "
+                "import the checkpoint again, or update blush-onnx"
+            )
+        known = {field.name for field in dataclasses.fields(cls)}
+        try:
+            config = cls(**{key: value for key, value in values.items() if key in known})
+            sound = 0.1 <= float(config.voxel_size) <= 20 and 16 <= int(config.patch_size) <= 512
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"{origin} is not a model description: {error}") from error
+        if not sound:
+            raise ModelError(
+                f"{origin}: voxel size {config.voxel_size} Å and patch side "
+                f"{config.patch_size} voxels make no sense"
+            )
+        return config
+
+    @classmethod
+    def from_graph(cls, metadata: Mapping[str, str], origin: str) -> ModelConfig:
+        """Configuration from an ONNX graph's own metadata.
+
+        Raises
+        ------
+        ModelError
+            The graph was not written by blush-onnx.
+        """
+        own = {
+            key[len(METADATA_PREFIX) :]: json.loads(value)
+            for key, value in metadata.items()
+            if key.startswith(METADATA_PREFIX)
+        }
+        if not own:
+            raise ModelError(f"{origin} is not a model of blush-onnx: its metadata are missing")
+        return cls.from_dict(own, origin)
+
+    def graph_metadata(self) -> dict[str, Any]:
+        """What is written into the graph itself."""
+        left_out = ("sha256", "proof", "self_test")
+        return {
+            METADATA_PREFIX + key: value
+            for key, value in dataclasses.asdict(self).items()
+            if key not in left_out
+        }
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model found, read and checked.
+
+    Attributes
+    ----------
+    config : ModelConfig
+    content : bytes
+        The ONNX file.
+    path : Path
+        Where the ONNX file lies.
+    sha256 : str
+        Checksum of `content`.
+    """
+
+    config: ModelConfig
+    content: bytes
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A model in one of the registry's folders; `origin` is user, shared or bundled."""
+
+    name: str
+    folder: Path
+    origin: str
+
+
+def home() -> Path:
+    """The user's own registry folder; it may not exist yet."""
+    chosen = os.environ.get("BLUSH_ONNX_HOME")
+    if chosen:
+        return Path(chosen).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_data_path("blush-onnx")) / "models"
+
+
+def bundled_folder() -> Path:
+    """Folder of the models that come with the package."""
+    here = Path(__file__).resolve().parent
+    installed = here / "bundled_models"
+    return installed if installed.is_dir() else here.parent / "models"
+
+
+def bundled_default() -> str:
+    """Name of the bundled model that is used when no other is chosen."""
+    marker = bundled_folder() / "default"
+    try:
+        return marker.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ModelError(
+            f"this installation carries no default model ({marker} is missing): "
+            "give one with --model"
+        ) from error
+
+
+def registered_models() -> list[RegisteredModel]:
+    """All models that can be named, in the order of their look-up.
+
+    Returns
+    -------
+    list of RegisteredModel
+        A name that stands in several folders is listed once, as it is found first.
+    """
+    shared = [Path(p) for p in os.environ.get("BLUSH_ONNX_PATH", "").split(os.pathsep) if p]
+    found: dict[str, RegisteredModel] = {}
+    for origin, root in (
+        ("user", home()), *(("shared", p) for p in shared), ("bundled", bundled_folder())
+    ):
+        for config in sorted(root.glob(f"*/{CONFIG_FILE}")):
+            name = config.parent.name
+            if not name.startswith("."):
+                found.setdefault(name, RegisteredModel(name, config.parent, origin))
+    return list(found.values())
+
+
+def find_model(model: str | os.PathLike[str] | None = None) -> Path:
+    """Folder or .onnx file of a model.
+
+    Parameters
+    ----------
+    model : str or path, optional
+        A name in the registry, a model folder or an .onnx file. None stands for
+        ``$BLUSH_ONNX_MODEL``, else the official v1.0 when it is registered, else
+        the bundled default.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    ModelError
+        No such model; the message lists the known names.
+    """
+    known = {entry.name: entry.folder for entry in registered_models()}
+    chosen = model or os.environ.get("BLUSH_ONNX_MODEL")
+    if chosen is None:
+        chosen = OFFICIAL_MODEL if OFFICIAL_MODEL in known else bundled_default()
+    if str(chosen) in known:
+        return known[str(chosen)]
+    path = Path(chosen).expanduser()
+    if (path.is_file() and path.suffix == ".onnx") or (path / CONFIG_FILE).is_file():
+        return path
+    hint = ""
+    if str(chosen) == OFFICIAL_MODEL:
+        hint = "; get the official weights with: blush-onnx models fetch v1.0"
+    elif path.is_file():
+        hint = "; make a checkpoint a model with: blush-onnx models import CHECKPOINT --name NAME"
+    raise ModelError(
+        f"unknown model {str(chosen)!r}: neither a registered name ({', '.join(known) or 'none'}) "
+        f"nor a model folder nor an .onnx file{hint}"
+    )
+
+
+def load_model(model: str | os.PathLike[str] | None = None) -> Model:
+    """Find a model, read it and check its checksum.
+
+    Parameters
+    ----------
+    model : str or path, optional
+        As in :func:`find_model`.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    ModelError
+        Unknown, unreadable, or the checksum differs from the one in config.json.
+    """
+    place = find_model(model)
+    path = place if place.is_file() else place / MODEL_FILE
+    description = path.parent / CONFIG_FILE
+    try:
+        content = path.read_bytes()
+        config = (
+            ModelConfig.from_dict(json.loads(description.read_text("utf-8")), str(description))
+            if path.name == MODEL_FILE and description.is_file()
+            else _config_of_graph(content, path)
+        )
+    except OSError as error:
+        raise ModelError(f"cannot read the model {path}: {error.strerror or error}") from error
+    except json.JSONDecodeError as error:
+        raise ModelError(f"{description} is not valid JSON: {error}") from error
+    digest = hashlib.sha256(content).hexdigest()
+    if config.sha256 is not None and digest != config.sha256:
+        raise ModelError(
+            f"{path} has the SHA-256 {digest[:12]}…, its config.json says {config.sha256[:12]}…: "
+            "the file is damaged or was changed; fetch, import or install the model again"
+        )
+    return Model(config, content, path, digest)
+
+
+def check_name(name: str) -> str:
+    """Refuse names that could not be a folder of the registry.
+
+    Raises
+    ------
+    InputError
+        Other characters than letters, digits, dot, dash and underscore.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+        raise InputError(
+            f"{name!r} cannot be a model's name: use letters, digits, dots, dashes, underscores"
+        )
+    return name
+
+
+def install(folder: Path, name: str, *, overwrite: bool = False) -> Path:
+    """Move a finished model folder into the user's registry, whole or not at all.
+
+    Parameters
+    ----------
+    folder : Path
+        A folder on the registry's file system, see :func:`staging_folder`.
+    name : str
+    overwrite : bool
+        Replace a model of that name.
+
+    Returns
+    -------
+    Path
+        The model's folder in the registry.
+
+    Raises
+    ------
+    InputError
+        The name is taken.
+    OutputError
+        The registry cannot be written.
+    """
+    from filelock import FileLock
+
+    target = home() / check_name(name)
+    try:
+        with FileLock(home() / ".lock"):
+            if target.exists():
+                if not overwrite:
+                    raise InputError(
+                        f"a model {name!r} is registered already: remove it first, or overwrite it"
+                    )
+                shutil.rmtree(target)
+            folder.rename(target)
+    except OSError as error:
+        raise _unwritable(error) from error
+    return target
+
+
+def staging_folder() -> Path:
+    """New hidden folder in the user's registry, for a model in the making.
+
+    Raises
+    ------
+    OutputError
+        The registry cannot be written; the message names the variable that moves it.
+    """
+    import tempfile
+
+    try:
+        home().mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=".staging-", dir=home()))
+    except OSError as error:
+        raise _unwritable(error) from error
+
+
+def remove(name: str) -> Path:
+    """Delete a model from the user's registry.
+
+    Returns
+    -------
+    Path
+        The folder that is gone.
+
+    Raises
+    ------
+    ModelError
+        No such model, or one that is shared or bundled.
+    """
+    for entry in registered_models():
+        if entry.name == name:
+            if entry.origin != "user":
+                raise ModelError(f"{name} is {entry.origin} ({entry.folder}): not yours to remove")
+            try:
+                shutil.rmtree(entry.folder)
+            except OSError as error:
+                raise _unwritable(error) from error
+            return entry.folder
+    find_model(name)
+    raise ModelError(f"{name!r} is a path, not a name in the registry: delete it yourself")
+
+
+def _config_of_graph(content: bytes, path: Path) -> ModelConfig:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        graph = onnx.load_model_from_string(content)
+    except DecodeError as error:
+        raise ModelError(f"{path} is not an ONNX model: {error}") from error
+    return ModelConfig.from_graph({p.key: p.value for p in graph.metadata_props}, str(path))
+
+
+def _unwritable(error: OSError) -> OutputError:
+    return OutputError(
+        f"cannot write to the model registry {home()} ({error.strerror or error}): "
+        "set BLUSH_ONNX_HOME to a folder you can write to"
+    )

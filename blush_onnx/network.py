@@ -1,0 +1,314 @@
+"""The Blush U-net as an ONNX graph, built from a dictionary of weights.
+
+The architecture is docs/numerics.md, section 1; depth and widths are read off
+the weights, so that smaller networks of the same kind work too. The graph keeps
+every weight under its state-dict name.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from blush_onnx.errors import ModelError
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET = 17
+"""Resize of later opsets has no CUDA kernel in some releases of ONNX Runtime."""
+IR_VERSION = 8
+NORM_EPSILON = 1e-5
+STANDARD_DEVIATION_FLOOR = 1e-12
+
+State = Mapping[str, npt.NDArray[np.floating]]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Two convolutions with their norms: prefix of their names, and channels in, between, out."""
+
+    prefix: str
+    channels: tuple[int, int, int]
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of each weight."""
+        found: dict[str, tuple[int, ...]] = {}
+        for i in (1, 2):
+            inputs, outputs = self.channels[i - 1 : i + 1]
+            found[f"{self.prefix}.conv{i}.weight"] = (outputs, inputs, 3, 3, 3)
+            for name in (f"conv{i}.bias", f"norm{i}.weight", f"norm{i}.bias"):
+                found[f"{self.prefix}.{name}"] = (outputs,)
+        return found
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The blocks of one U-net.
+
+    Attributes
+    ----------
+    first : Block
+    down, up : tuple of Block
+        From the finest level to the coarsest, and back.
+    outputs : int
+        1 (density alone) or 2 (density and mask).
+    """
+
+    first: Block
+    down: tuple[Block, ...]
+    up: tuple[Block, ...]
+    outputs: int
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every weight."""
+        found: dict[str, tuple[int, ...]] = {}
+        for block in (self.first, *self.down, *self.up):
+            found |= block.shapes()
+        found["outc.weight"] = (self.outputs, self.up[-1].channels[2], 1, 1, 1)
+        found["outc.bias"] = (self.outputs,)
+        return found
+
+
+def architecture(state: State) -> Architecture:
+    """Read depth and widths off the weights and check that everything fits.
+
+    Parameters
+    ----------
+    state : mapping of str to array
+        Weights under their state-dict names.
+
+    Returns
+    -------
+    Architecture
+
+    Raises
+    ------
+    ModelError
+        A weight is missing, unknown, or of another shape than its neighbours ask for.
+    """
+    depth = len({m[1] for name in state if (m := re.match(r"down\.(\d+)\.", name))})
+    try:
+        first = _block(state, "inc.double_conv", 2)
+        down: list[Block] = []
+        for i in range(depth):
+            previous = (down[-1] if down else first).channels[2]
+            down.append(_block(state, f"down.{i}.double_conv", previous))
+        skips = [first.channels[2], *(block.channels[2] for block in down)]
+        up: list[Block] = []
+        below = skips[-1]
+        for i in range(depth):
+            up.append(_block(state, f"up.{i}.conv.double_conv", skips[-2 - i] + below))
+            below = up[-1].channels[2]
+        found = Architecture(first, tuple(down), tuple(up), state["outc.weight"].shape[0])
+        if not depth:
+            raise KeyError("down.0.double_conv.conv1.weight")
+    except KeyError as error:
+        raise ModelError(f"the weights {error} are missing: not a Blush network") from error
+    expected = found.shapes()
+    for name in sorted(expected.keys() | state.keys()):
+        have = state[name].shape if name in state else None
+        if have != expected.get(name):
+            raise ModelError(
+                f"the weights {name} have the shape {have}, expected {expected.get(name)}: "
+                "not a Blush network"
+            )
+    if found.outputs not in (1, 2):
+        raise ModelError(f"the network has {found.outputs} outputs, expected 1 or 2")
+    return found
+
+
+def _block(state: State, prefix: str, inputs: int) -> Block:
+    return Block(
+        prefix,
+        (inputs, state[f"{prefix}.conv1.weight"].shape[0],
+         state[f"{prefix}.conv2.weight"].shape[0]),
+    )
+
+
+def fits_half_precision(state: State) -> bool:
+    """Whether every weight survives storage in half precision unchanged."""
+    with np.errstate(over="ignore"):
+        return all(
+            np.array_equal(w.astype(np.float16).astype(np.float64), w.astype(np.float64))
+            for w in state.values()
+        )
+
+
+def build_graph(
+    state: State, *, patch_size: int, has_mask: bool, half: bool, metadata: Mapping[str, Any]
+) -> onnx.ModelProto:
+    """The network as an ONNX model with a dynamic batch.
+
+    Inputs ``grid`` and ``local_std``, outputs ``density`` and (unless there is no
+    mask) ``mask_logit``, all (batch, patch, patch, patch) float32.
+
+    Parameters
+    ----------
+    state : mapping of str to array
+    patch_size : int
+        Side of a patch, voxels; a multiple of 2 to the power of the depth.
+    has_mask : bool
+        Whether the second channel is an output.
+    half : bool
+        Store the weights in half precision; the graph computes in single either way.
+    metadata : mapping
+        Written to the model as JSON, one entry a key.
+
+    Returns
+    -------
+    onnx.ModelProto
+
+    Raises
+    ------
+    ModelError
+        The weights are not those of a Blush network.
+    """
+    import onnx
+
+    net = architecture(state)
+    if patch_size % 2 ** len(net.down):
+        raise ModelError(f"a patch of {patch_size} cannot be halved {len(net.down)} times")
+    if has_mask and net.outputs < 2:
+        raise ModelError("the network has no mask output although the checkpoint says so")
+    graph = _Graph(state, half)
+    _write_network(graph, net, patch_size, has_mask)
+    shape = ["batch", patch_size, patch_size, patch_size]
+    tensors = {
+        name: onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name in ("grid", "local_std", "density", "mask_logit")
+    }
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            graph.nodes,
+            "blush",
+            [tensors["grid"], tensors["local_std"]],
+            [tensors["density"]] + ([tensors["mask_logit"]] if has_mask else []),
+            graph.initializers,
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="blush-onnx",
+    )
+    onnx.helper.set_model_props(model, {key: json.dumps(v) for key, v in metadata.items()})
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def weights_of_graph(model: onnx.ModelProto) -> dict[str, npt.NDArray[np.floating]]:
+    """Weights of a graph under their state-dict names, as they were stored."""
+    import onnx
+
+    return {
+        tensor.name: onnx.numpy_helper.to_array(tensor)
+        for tensor in model.graph.initializer
+        if not tensor.name.startswith("constant/")
+    }
+
+
+def _write_network(graph: _Graph, net: Architecture, patch_size: int, has_mask: bool) -> None:
+    count = graph.constant("voxels", np.array(patch_size**3 - 1, dtype=np.float32))
+    floor = graph.constant("floor", np.array(STANDARD_DEVIATION_FLOOR, dtype=np.float32))
+    channel = graph.constant("channel", np.array([1], dtype=np.int64))
+
+    mean = graph.node("ReduceMean", ["grid"], axes=[1, 2, 3], keepdims=1)
+    difference = graph.node("Sub", ["grid", mean])
+    squares = graph.node("ReduceSumSquare", [difference], axes=[1, 2, 3], keepdims=1)
+    deviation = graph.node("Sqrt", [graph.node("Div", [squares, count])])
+    deviation = graph.node("Add", [deviation, floor])
+    standardised = graph.node("Div", [difference, deviation])
+
+    x = graph.node(
+        "Concat",
+        [graph.node("Unsqueeze", [name, channel]) for name in (standardised, "local_std")],
+        axis=1,
+    )
+    x = _double_convolution(graph, net.first, x)
+    skips = [x]
+    for block in net.down:
+        x = graph.node("MaxPool", [x], kernel_shape=[2, 2, 2], strides=[2, 2, 2])
+        x = _double_convolution(graph, block, x)
+        skips.append(x)
+    scales = graph.constant("scales", np.array([1, 1, 2, 2, 2], dtype=np.float32))
+    for block, skip in zip(net.up, skips[-2::-1], strict=True):
+        x = graph.node(
+            "Resize", [x, "", scales], mode="linear",
+            coordinate_transformation_mode="align_corners",
+        )
+        x = graph.node("Concat", [skip, x], axis=1)
+        x = _double_convolution(graph, block, x)
+    x = graph.node("Conv", [x, graph.weight("outc.weight"), graph.weight("outc.bias")])
+
+    outputs = [x]
+    if net.outputs == 2:
+        outputs = graph.split(x, 2)
+    removed = graph.node("Squeeze", [outputs[0], channel])
+    restored = graph.node("Mul", [graph.node("Sub", [standardised, removed]), deviation])
+    graph.node("Add", [restored, mean], output="density")
+    if has_mask:
+        graph.node("Squeeze", [outputs[1], channel], output="mask_logit")
+
+
+def _double_convolution(graph: _Graph, block: Block, x: str) -> str:
+    for i in (1, 2):
+        conv, norm = f"{block.prefix}.conv{i}", f"{block.prefix}.norm{i}"
+        x = graph.node(
+            "Conv", [x, graph.weight(f"{conv}.weight"), graph.weight(f"{conv}.bias")],
+            kernel_shape=[3, 3, 3], pads=[1] * 6,
+        )
+        x = graph.node(
+            "InstanceNormalization",
+            [x, graph.weight(f"{norm}.weight"), graph.weight(f"{norm}.bias")],
+            epsilon=NORM_EPSILON,
+        )
+        x = graph.node("Mul", [x, graph.node("Sigmoid", [x])])
+    return x
+
+
+class _Graph:
+    """Nodes and initializers as they are written, with names made on the way."""
+
+    def __init__(self, state: State, half: bool) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+        self._state = state
+        self._half = half
+
+    def node(
+        self, kind: str, inputs: list[str], output: str | None = None, **attributes: Any
+    ) -> str:
+        import onnx
+
+        name = output or f"{kind}_{len(self.nodes)}"
+        self.nodes.append(onnx.helper.make_node(kind, inputs, [name], name=name, **attributes))
+        return name
+
+    def split(self, x: str, parts: int) -> list[str]:
+        import onnx
+
+        names = [f"Split_{len(self.nodes)}_{i}" for i in range(parts)]
+        self.nodes.append(onnx.helper.make_node("Split", [x], names, name=names[0], axis=1))
+        return names
+
+    def constant(self, name: str, value: npt.NDArray[Any]) -> str:
+        import onnx
+
+        self.initializers.append(onnx.numpy_helper.from_array(value, f"constant/{name}"))
+        return f"constant/{name}"
+
+    def weight(self, name: str) -> str:
+        import onnx
+
+        dtype = np.float16 if self._half else np.float32
+        self.initializers.append(
+            onnx.numpy_helper.from_array(np.ascontiguousarray(self._state[name], dtype), name)
+        )
+        if not self._half:
+            return name
+        return self.node("Cast", [name], f"{name}/float32", to=onnx.TensorProto.FLOAT)

@@ -1,0 +1,189 @@
+"""Patches: where they lie, which are skipped, and how they blend into a volume.
+
+Formulas: docs/numerics.md, section 4, steps 4 and 5.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from blush_onnx.errors import InputError
+
+WINDOW_MARGIN = 9
+"""Voxels at each border of a patch that (all but) do not count in the blend."""
+MINIMUM_MASK_MEAN = 0.3
+"""A patch with a smaller mean of the mask is skipped."""
+MINIMUM_WEIGHT = 0.1
+"""Where the summed windows stay below this there is no result."""
+WINDOW_FLOOR = 1e-6
+
+Origin = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class PatchPlan:
+    """Which patches of a volume the network looks at.
+
+    Attributes
+    ----------
+    origins : list of (z, y, x)
+        First voxel of each patch that is taken, z outermost.
+    skipped : int
+        Number of patches that are left out.
+    threshold : float
+        Smallest mean of the mask that was let in: 0.3 but for particles so small
+        that the patches above it would not cover them.
+    window : array, (patch, patch, patch), float32
+        Weight of a patch's voxels in the blend.
+    weight : array, shape of the volume, float32
+        Sum of the windows of the patches taken.
+    """
+
+    origins: list[Origin]
+    skipped: int
+    threshold: float
+    window: npt.NDArray[np.float32]
+    weight: npt.NDArray[np.float32]
+
+
+def check_stride(stride: int, patch_size: int) -> None:
+    """Refuse a stride that would leave holes between the windows.
+
+    Raises
+    ------
+    InputError
+        `stride` is not an integer from 1 to patch_size − 2·10 − 1 (43 for a patch of 64).
+    """
+    largest = patch_size - 2 * (WINDOW_MARGIN + 1) - 1
+    if isinstance(stride, bool) or not 1 <= stride <= largest or stride != int(stride):
+        raise InputError(
+            f"stride {stride} is out of range: give a whole number from 1 to {largest}; "
+            "a larger one would leave holes between the patches"
+        )
+
+
+def axis_origins(side: int, patch_size: int, stride: int) -> list[int]:
+    """Origins along one axis: every `stride` voxels, and one that ends at the border."""
+    last = side - patch_size
+    origins = list(range(0, last, stride))
+    return [*origins, last]
+
+
+def blending_window(patch_size: int) -> npt.NDArray[np.float32]:
+    """cos(π/2 · max(|z|, |y|, |x|)/R) inside the margin, never below 1e-6.
+
+    Returns
+    -------
+    array, (patch_size, patch_size, patch_size), float32
+    """
+    inner = patch_size - 2 * WINDOW_MARGIN
+    half = inner // 2
+    # The cosine falls with the distance, so that of the largest is the smallest.
+    profile = np.full(patch_size, 0.0)
+    profile[WINDOW_MARGIN : WINDOW_MARGIN + inner] = np.cos(
+        np.pi / 2 * np.abs(np.linspace(-half, half, inner)) / half
+    )
+    plane = np.minimum.outer(profile, profile)
+    window = np.minimum(profile[:, None, None], plane[None, :, :])
+    return np.maximum(window, WINDOW_FLOOR).astype(np.float32)
+
+
+def plan_patches(mask: npt.NDArray[np.float32], patch_size: int, stride: int) -> PatchPlan:
+    """Choose the patches for a volume under a mask.
+
+    A patch is taken when its mean of the mask is at least 0.3. Small particles
+    would lose voxels that way: while a voxel with mask ≥ ½ that any patch could
+    reach has no result, the threshold falls to the next lower mean.
+
+    Parameters
+    ----------
+    mask : array, (z, y, x), float32
+        In 0…1; no side smaller than `patch_size`.
+    patch_size, stride : int
+        Voxels.
+
+    Returns
+    -------
+    PatchPlan
+
+    Raises
+    ------
+    InputError
+        The mask is empty.
+    """
+    if not mask.any():
+        raise InputError("the mask for the network is empty: it must be above 0 somewhere")
+    sides = (axis_origins(side, patch_size, stride) for side in mask.shape)
+    origins: list[Origin] = [(z, y, x) for z, y, x in itertools.product(*sides)]
+    window = blending_window(patch_size)
+    means = np.array([float(mask[_place(o, patch_size)].mean(dtype=np.float64)) for o in origins])
+
+    threshold = MINIMUM_MASK_MEAN
+    taken = means >= threshold
+    weight = _summed_windows(mask.shape, itertools.compress(origins, taken), window)
+    if not taken.all():
+        reachable = _summed_windows(mask.shape, origins, window) >= MINIMUM_WEIGHT
+        wanted = (mask >= 0.5) & reachable
+        while np.any(wanted & (weight < MINIMUM_WEIGHT)):
+            left = means[~taken & (means > 0)]
+            threshold = float(left.max())
+            added = ~taken & (means >= threshold)
+            weight += _summed_windows(mask.shape, itertools.compress(origins, added), window)
+            taken |= added
+        if not taken.any():  # a mask that is below one half everywhere
+            threshold = float(means.max())
+            taken = means >= threshold
+            weight = _summed_windows(mask.shape, itertools.compress(origins, taken), window)
+    chosen = list(itertools.compress(origins, taken))
+    return PatchPlan(chosen, len(origins) - len(chosen), threshold, window, weight)
+
+
+class Blend:
+    """Sum of weighted patches, and the weighted mean in the end.
+
+    Parameters
+    ----------
+    plan : PatchPlan
+    """
+
+    def __init__(self, plan: PatchPlan) -> None:
+        self._plan = plan
+        self._size = plan.window.shape[0]
+        self._density = np.zeros(plan.weight.shape, dtype=np.float32)
+        self._mask = np.zeros(plan.weight.shape, dtype=np.float32)
+
+    def add(
+        self, origin: Origin, density: npt.NDArray[np.float32], mask: npt.NDArray[np.float32]
+    ) -> None:
+        """Add one denoised patch and its solvent mask, both (patch, patch, patch)."""
+        place = _place(origin, self._size)
+        self._density[place] += density * self._plan.window
+        self._mask[place] += mask * self._plan.window
+
+    def finish(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Density and solvent mask, zero where the windows sum to less than 0.1."""
+        weight = self._plan.weight
+        reached = weight >= MINIMUM_WEIGHT
+        for total in (self._density, self._mask):
+            np.divide(total, weight, out=total, where=reached)
+            total[~reached] = 0
+        return self._density, self._mask
+
+
+def _place(origin: Origin, size: int) -> tuple[slice, slice, slice]:
+    z, y, x = origin
+    return slice(z, z + size), slice(y, y + size), slice(x, x + size)
+
+
+def _summed_windows(
+    shape: tuple[int, ...], origins: itertools.compress[Origin] | list[Origin],
+    window: npt.NDArray[np.float32],
+) -> npt.NDArray[np.float32]:
+    total = np.zeros(shape, dtype=np.float32)
+    for origin in origins:
+        total[_place(origin, window.shape[0])] += window
+    return total
