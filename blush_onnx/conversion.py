@@ -125,6 +125,18 @@ def prove(
     }
 
 
+def proof_engine(content: bytes, patch_size: int) -> Engine:
+    """The engine that a new graph is proven on: ONNX Runtime with real batches, if it is there."""
+    if "cpu" not in installed_providers():
+        return create_engine(content, "auto", device=0, threads=None, patch_size=patch_size)
+    from blush_onnx.engines import onnxruntime
+
+    cpu = onnxruntime.create(
+        content, "cpu", device=0, threads=None, patch_size=patch_size, reason="proof"
+    )
+    return cpu.with_batches()
+
+
 def write_model_folder(folder: Path, config: ModelConfig, content: bytes) -> None:
     """Write model.onnx and config.json into an existing folder."""
     (folder / MODEL_FILE).write_bytes(content)
@@ -188,11 +200,8 @@ def _with_proof(config: ModelConfig, content: bytes, checkpoint: Checkpoint) -> 
         return dataclasses.replace(
             config, self_test=stored, proof={"not run": "no inference runtime was installed"}
         )
-    engine = create_engine(
-        content, "auto", device=0, threads=None, patch_size=config.patch_size
-    )
     proof = prove(
-        engine,
+        proof_engine(content, config.patch_size),
         lambda grid, std: numpy_network.evaluate(checkpoint.state, grid, std),
         "the network in NumPy",
         [

@@ -213,14 +213,15 @@ def weights_of_graph(model: onnx.ModelProto) -> dict[str, npt.NDArray[np.floatin
 
 
 def _write_network(graph: _Graph, net: Architecture, patch_size: int, has_mask: bool) -> None:
-    count = graph.constant("voxels", np.array(patch_size**3 - 1, dtype=np.float32))
+    voxels = patch_size**3
+    unbiased = graph.constant("unbiased", np.array(voxels / (voxels - 1), dtype=np.float32))
     floor = graph.constant("floor", np.array(STANDARD_DEVIATION_FLOOR, dtype=np.float32))
     channel = graph.constant("channel", np.array([1], dtype=np.int64))
 
-    mean = graph.node("ReduceMean", ["grid"], axes=[1, 2, 3], keepdims=1)
+    mean = _mean_of_patch(graph, "grid")
     difference = graph.node("Sub", ["grid", mean])
-    squares = graph.node("ReduceSumSquare", [difference], axes=[1, 2, 3], keepdims=1)
-    deviation = graph.node("Sqrt", [graph.node("Div", [squares, count])])
+    variance = _mean_of_patch(graph, graph.node("Mul", [difference, difference]))
+    deviation = graph.node("Sqrt", [graph.node("Mul", [variance, unbiased])])
     deviation = graph.node("Add", [deviation, floor])
     standardised = graph.node("Div", [difference, deviation])
 
@@ -253,6 +254,13 @@ def _write_network(graph: _Graph, net: Architecture, patch_size: int, has_mask: 
     graph.node("Add", [restored, mean], output="density")
     if has_mask:
         graph.node("Squeeze", [outputs[1], channel], output="mask_logit")
+
+
+def _mean_of_patch(graph: _Graph, x: str) -> str:
+    """Mean axis by axis: one long sum in single precision drifts where many values are alike."""
+    for axis in (3, 2, 1):
+        x = graph.node("ReduceMean", [x], axes=[axis], keepdims=1)
+    return x
 
 
 def _double_convolution(graph: _Graph, block: Block, x: str) -> str:

@@ -100,7 +100,9 @@ def _create(
     if provider == "openvino":
         from blush_onnx.engines import openvino
 
-        return openvino.create(model, threads=threads, reason=reason)
+        return openvino.create(
+            model, threads=threads, patch_size=patch_size, reason=reason
+        )
     if not find_spec("onnxruntime"):
         raise EngineError(f"{provider} needs onnxruntime: {NO_RUNTIME}")
     from blush_onnx.engines import onnxruntime

@@ -42,18 +42,41 @@ class OnnxRuntimeEngine:
     session : onnxruntime.InferenceSession
     description : EngineDescription, optional
         By default it says that the caller made the session.
+    one_by_one : bool, optional
+        Evaluate the patches of a batch one after another. The CPU gains nothing
+        from batches, and its matrix products round differently in them; so that
+        is what it does by default.
     """
 
-    def __init__(self, session: Any, description: EngineDescription | None = None) -> None:
+    def __init__(
+        self,
+        session: Any,
+        description: EngineDescription | None = None,
+        *,
+        one_by_one: bool | None = None,
+    ) -> None:
         self._session = session
+        on_cpu = session.get_providers()[0] == PROVIDERS["cpu"]
+        self._one_by_one = on_cpu if one_by_one is None else one_by_one
         self._outputs = [output.name for output in session.get_outputs()]
         self.description = description or _describe_foreign(session)
 
     def run(self, grid: Array, local_std: Array) -> tuple[Array, Array | None]:
         """Denoise a batch; see :class:`blush_onnx.engines.base.Engine`."""
-        results = self._session.run(self._outputs, {"grid": grid, "local_std": local_std})
+        size = 1 if self._one_by_one else len(grid)
+        parts = [
+            self._session.run(
+                self._outputs, {"grid": grid[i : i + size], "local_std": local_std[i : i + size]}
+            )
+            for i in range(0, len(grid), size)
+        ]
+        results = parts[0] if len(parts) == 1 else [np.concatenate(p) for p in zip(*parts, strict=True)]
         named = dict(zip(self._outputs, results, strict=True))
         return named["density"], named.get("mask_logit")
+
+    def with_batches(self) -> OnnxRuntimeEngine:
+        """The same session, given whole batches even on the CPU."""
+        return OnnxRuntimeEngine(self._session, self.description, one_by_one=False)
 
 
 def available_providers() -> list[str]:

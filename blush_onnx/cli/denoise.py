@@ -1,0 +1,286 @@
+"""``blush-onnx denoise``: two half-maps, or one map, into references."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from blush_onnx.cli.failures import debug_option
+from blush_onnx.cli.output_folder import OutputFolder
+from blush_onnx.engines import PROVIDER_NAMES
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from blush_onnx import Denoiser, Regularised, RegularisedClass
+    from blush_onnx.models import Model
+    from blush_onnx.volume_io import MapFile
+
+HALF_FILES = ("denoised_1.mrc", "denoised_2.mrc", "denoised.mrc", "mask.mrc", "report.json")
+MAP_FILES = ("denoised.mrc", "mask.mrc", "report.json")
+LABEL = "blush-onnx {version}: denoised {what}; no half-map, not for FSC"
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  blush-onnx denoise run_half1_unfil.mrc run_half2_unfil.mrc --out denoised
+  blush-onnx denoise half1.mrc half2.mrc --mask mask.mrc --particle-diameter 120 --out denoised
+  blush-onnx denoise class001.mrc --out denoised_class
+"""
+)
+@click.argument("maps", nargs=-1, required=True, type=_PATH, metavar="HALF1 HALF2 | MAP")
+@click.option("--out", required=True, type=_PATH, metavar="DIR", help="Folder for the results.")
+@click.option(
+    "--mask", type=_PATH, metavar="MRC",
+    help="Solvent mask for the FSC only, which is then corrected by phase randomisation.",
+)
+@click.option(
+    "--denoise-mask", type=_PATH, metavar="MRC",
+    help="Where the network looks, in place of a sphere.",
+)
+@click.option(
+    "--model", metavar="NAME|PATH",
+    help="A registered name, a model folder or an .onnx file. Default: $BLUSH_ONNX_MODEL, else "
+    "v1.0 when it is registered, else the bundled model.",
+)
+@click.option("--voxel-size", type=float, metavar="Å", help="In place of the files' headers.")
+@click.option(
+    "--particle-diameter", type=float, metavar="Å",
+    help="Diameter of the spherical mask. Default: the largest sphere in the box.",
+)
+@click.option(
+    "--stride", type=int, default=20, show_default=True, metavar="VOXELS",
+    help="Distance of the network's patches, 1 to 43: larger is faster and less smooth.",
+)
+@click.option(
+    "--batch-size", type=int, metavar="N",
+    help="Patches at a time; changes speed and memory, not the result. [default: 1; 4 on a card]",
+)
+@click.option(
+    "--threads", type=int, metavar="N",
+    help="CPU threads. [default: the processors this process may use]",
+)
+@click.option(
+    "--provider", type=click.Choice(PROVIDER_NAMES), default="auto", show_default=True,
+    help="What evaluates the network. auto takes the first that works and says which and why.",
+)
+@click.option("--device", type=int, default=0, show_default=True, help="Number of the card.")
+@click.option("--require-gpu", is_flag=True, help="Fail rather than run on the CPU.")
+@click.option(
+    "--no-spectral-trailing", is_flag=True,
+    help="Keep the denoised halves beyond their cut-off: risks overfitting in a refinement.",
+)
+@click.option(
+    "--cut-off", type=float, metavar="Å",
+    help="Cut the denoised maps off at this resolution, in place of the one read off the FSC.",
+)
+@click.option("--quiet", is_flag=True, help="No progress bar and no table.")
+@click.option("--overwrite", is_flag=True, help="Replace existing results.")
+@debug_option
+def denoise(maps: tuple[Path, ...], out: Path, quiet: bool, overwrite: bool, **options: Any) -> None:
+    """Denoise two unfiltered half-maps into two references for refinement, or one map.
+
+    Each half is denoised on its own and kept up to the resolution where the
+    halves agree (spectral trailing). A single MAP is treated as a 3-D class: the
+    network's part up to its limit of 3 Å, the map itself beyond.
+
+    Writes denoised_1.mrc, denoised_2.mrc and their mean denoised.mrc (for one map
+    denoised.mrc alone), mask.mrc, the solvent mask that the network sees, and
+    report.json. The results are references, not half-maps: never deposit them as
+    half-maps, and never take an FSC between them.
+    """
+    _check_usage(maps, options)
+    with OutputFolder(out, HALF_FILES if len(maps) == 2 else MAP_FILES, overwrite) as folder:
+        run = _Run(maps, options, quiet)
+        folder.require_space(4 * run.inputs[0].data.size * len(folder.names))
+        run.compute()
+        run.write(folder)
+    for warning in run.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    if not quiet:
+        run.print_table(folder)
+
+
+def _check_usage(maps: tuple[Path, ...], options: dict[str, Any]) -> None:
+    if len(maps) > 2:
+        raise click.UsageError(f"{len(maps)} maps given: two half-maps, or one map.")
+    if len(maps) == 1:
+        for name in ("mask", "no_spectral_trailing"):
+            if options[name]:
+                raise click.UsageError(
+                    f"--{name.replace('_', '-')} is for two half-maps; a single map has no FSC."
+                )
+
+
+class _Run:
+    """One run: what was read, what came out, and how long each part took."""
+
+    def __init__(self, maps: tuple[Path, ...], options: dict[str, Any], quiet: bool) -> None:
+        from blush_onnx import volume_io
+
+        self.options = options
+        self.quiet = quiet
+        self.seconds: dict[str, float] = {}
+        self.warnings: list[str] = []
+        self.result: Regularised | RegularisedClass
+        self.denoiser: Denoiser
+        self.model: Model
+        start = time.perf_counter()
+        self.inputs: list[MapFile] = [
+            volume_io.read_map(path, options["voxel_size"]) for path in maps
+        ]
+        if len(maps) == 2:
+            volume_io.check_halves(*self.inputs)
+        self.masks: dict[str, npt.NDArray[np.float32]] = {}
+        self.mask_files: dict[str, tuple[str, str]] = {}
+        for role, option in (("fsc", "mask"), ("network", "denoise_mask")):
+            if options[option]:
+                self.masks[role], digest = volume_io.read_mask(options[option], self.inputs[0])
+                self.mask_files[role] = (str(options[option]), digest)
+        self.seconds["read"] = time.perf_counter() - start
+
+    def compute(self) -> None:
+        """Load the model and denoise."""
+        from blush_onnx import Denoiser, models, regularise, regularise_class
+        from blush_onnx.errors import EngineError
+        from blush_onnx.half_map_checks import half_map_warnings
+
+        start = time.perf_counter()
+        o = self.options
+        self.model = models.load_model(o["model"])
+        self.denoiser = Denoiser.load(
+            self.model.path, provider=o["provider"], device=o["device"], threads=o["threads"],
+            batch_size=o["batch_size"],
+        )
+        engine = self.denoiser.engine.description
+        if o["require_gpu"] and not engine.is_gpu:
+            raise EngineError(f"--require-gpu, but {engine.provider} was taken ({engine.reason})")
+        self.seconds["load"] = time.perf_counter() - start
+
+        start = time.perf_counter()
+        arrays = [source.data for source in self.inputs]
+        size = self.inputs[0].voxel_size
+        with _Progress(self.quiet) as progress:
+            shared: dict[str, Any] = {
+                "denoiser": self.denoiser, "stride": o["stride"], "cut_off": o["cut_off"],
+                "particle_diameter": o["particle_diameter"], "progress": progress,
+                "mask": self.masks.get("network"),
+            }
+            if len(arrays) == 2:
+                halves = regularise(
+                    *arrays, size, fsc_mask=self.masks.get("fsc"),
+                    spectral_trailing=not o["no_spectral_trailing"], **shared,
+                )
+                self.result = halves
+                self.warnings += half_map_warnings(*arrays, halves.fsc)
+            else:
+                self.result = regularise_class(arrays[0], size, **shared)
+        self.warnings += self.result.warnings
+        self.seconds["denoise"] = time.perf_counter() - start
+
+    def write(self, folder: OutputFolder) -> None:
+        """Write maps and report to their staged places."""
+        from blush_onnx import Regularised, __version__, volume_io
+        from blush_onnx.errors import OutputError
+        from blush_onnx.report import record
+
+        start = time.perf_counter()
+        result = self.result
+        maps = {"mask.mrc": result.solvent_mask}
+        if isinstance(result, Regularised):
+            maps |= {
+                "denoised_1.mrc": result.reference_1,
+                "denoised_2.mrc": result.reference_2,
+                "denoised.mrc": result.average,
+            }
+        else:
+            maps["denoised.mrc"] = result.map
+        for number, (name, data) in enumerate(maps.items()):
+            what = "reference" if number else "map's solvent mask by the network"
+            label = LABEL.format(version=__version__, what=what) if number else (
+                f"blush-onnx {__version__}: {what}"
+            )
+            volume_io.write_map(folder.path(name), data, self.inputs[0], label)
+        self.seconds["write"] = time.perf_counter() - start
+        o = {**self.options, "spectral_trailing": not self.options["no_spectral_trailing"]}
+        del o["no_spectral_trailing"]
+        report = record.denoise_record(
+            inputs=self.inputs, masks=self.mask_files,
+            settings={k: str(v) if isinstance(v, Path) else v for k, v in o.items()},
+            denoiser=self.denoiser, model=self.model, result=result, files=folder.names,
+            seconds=self.seconds, warnings=self.warnings,
+        )
+        try:
+            record.write_record(folder.path("report.json"), report)
+        except OSError as error:
+            raise OutputError(f"cannot write report.json: {error.strerror or error}") from error
+
+    def print_table(self, folder: OutputFolder) -> None:
+        """A few lines on what was done."""
+        from blush_onnx import Regularised
+
+        result, engine = self.result, self.denoiser.engine.description
+        rows: list[tuple[str, str]] = []
+        network = result.halves[0].network if isinstance(result, Regularised) else result.network
+        count = len(self.inputs)
+        if isinstance(result, Regularised):
+            kind = "solvent-corrected" if result.fsc.corrected is not None else "unmasked"
+            rows.append(
+                ("Resolution before", f"{result.fsc.resolution():.2f} Å (FSC 0.143, {kind})")
+            )
+        rows += [
+            ("Cut-off", _cut_off_text(result, self.options)),
+            ("Patches", f"{network.patches * count} ({network.patches_skipped * count} skipped)"),
+            ("Model", f"{self.model.config.name} ({self.model.path.parent})"),
+            ("Engine", f"{engine.library}, {engine.provider} ({engine.reason})"),
+            ("Seconds", ", ".join(f"{k} {v:.1f}" for k, v in self.seconds.items())),
+            ("Files", f"{folder.folder}: {', '.join(folder.names)}"),
+        ]
+        for name, text in rows:
+            click.echo(f"{name:<18} {text}")
+
+
+def _cut_off_text(result: Regularised | RegularisedClass, options: dict[str, Any]) -> str:
+    from blush_onnx import Regularised
+
+    shell = f"{result.cut_off_angstrom:.2f} Å (shell {result.cut_off})"
+    if not isinstance(result, Regularised):
+        beyond = "" if options["cut_off"] else ", the map itself beyond"
+        return f"{shell}{beyond}"
+    if result.beyond_network:
+        return f"none: the halves agree to {shell}, finer than the network; the map itself beyond"
+    if options["no_spectral_trailing"]:
+        return f"not applied (--no-spectral-trailing); it would be {shell}"
+    return shell
+
+
+class _Progress:
+    """Progress bar with the time left, on stderr, where that is a terminal."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._bar: Any = None
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=total, desc="Denoising", unit="patch", leave=False,
+                disable=True if self._quiet else None,  # None: only on a terminal
+            )
+        self._bar.update(done - self._bar.n)

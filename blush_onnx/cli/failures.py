@@ -1,0 +1,84 @@
+"""How a command ends that does not end well: one line, an exit status, no traceback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+FAILED = 1
+TERMINATED = 128 + signal.SIGTERM
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived; passes every handler of errors on its way out."""
+
+
+def debug_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--debug``, which every command has."""
+
+    def remember(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+        if value:
+            ctx.find_root().obj = {"debug": True}
+
+    return click.option(
+        "--debug", is_flag=True, expose_value=False, callback=remember,
+        help="Show the whole traceback of an error.",
+    )(command)
+
+
+def run_guarded(command: click.Command, arguments: list[str] | None) -> Any:
+    """Run a command; exit with 0, 1 (failed), 2 (wrong usage) or 143 (SIGTERM).
+
+    Parameters
+    ----------
+    command : click.Command
+    arguments : list of str, optional
+        The process's own by default.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+    obj: dict[str, bool] = {}
+    try:
+        with command.make_context("blush-onnx", list(arguments or sys.argv[1:]), obj=obj) as ctx:
+            command.invoke(ctx)
+    except click.exceptions.Exit as finished:
+        sys.exit(finished.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("interrupted: nothing was written")
+    except Terminated:
+        _fail("terminated: nothing was written", TERMINATED)
+    except BrokenPipeError:
+        # Whoever read our output has gone; keep the interpreter from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+    except Exception as error:
+        if "--debug" in (arguments or sys.argv[1:]):
+            raise
+        _fail(_in_one_line(error))
+
+
+def _in_one_line(error: Exception) -> str:
+    from blush_onnx.errors import BlushError
+
+    text = " ".join(str(error).split())
+    if isinstance(error, BlushError):
+        return text
+    if isinstance(error, MemoryError):
+        return f"out of memory: {text or 'bin or crop the map, or use a machine with more'}"
+    return f"{type(error).__name__}: {text} (a defect of blush-onnx; --debug shows where)"
+
+
+def _fail(message: str, status: int = FAILED) -> None:
+    click.echo(f"Error: {message}", err=True)
+    sys.exit(status)
+
+
+def _terminate(_number: int, _frame: object) -> None:
+    raise Terminated

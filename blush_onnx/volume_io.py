@@ -1,0 +1,258 @@
+"""MRC maps in and out, with every check on the way in.
+
+Arrays are (z, y, x) float32 whatever the file's axis order; what is written
+back has the order, origin, start and cell of the map it was made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from blush_onnx.boxes import as_mask, as_volume, check_voxel_size
+from blush_onnx.errors import InputError, OutputError
+
+VOXEL_SIZE_TOLERANCE = 1e-3
+"""Relative difference between two voxel sizes that is taken for rounding."""
+COMPLEX_MODES = (3, 4)
+LABEL_LENGTH = 80
+LARGEST_NUMBER_OF_LABELS = 10
+
+_KEPT_FIELDS = (
+    "nxstart", "nystart", "nzstart", "mx", "my", "mz", "cella", "cellb",
+    "mapc", "mapr", "maps", "origin",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MapFile:
+    """A map as it was read.
+
+    Attributes
+    ----------
+    path : Path
+    data : array, (z, y, x), float32
+    voxel_size : float
+        Å; the header's, or the caller's in its place.
+    sha256 : str
+        Of the file.
+    header : dict
+        Header fields that are written back, NumPy records as mrcfile has them.
+    labels : tuple of str
+    axes : tuple of int
+        For (z, y, x), which axis of the file's array it was.
+    """
+
+    path: Path
+    data: npt.NDArray[np.float32]
+    voxel_size: float
+    sha256: str
+    header: dict[str, Any]
+    labels: tuple[str, ...]
+    axes: tuple[int, ...]
+
+
+def read_map(path: str | Path, voxel_size: float | None = None) -> MapFile:
+    """Read a density map: MRC or CCP4, plain, .gz or .bz2, any real mode and byte order.
+
+    Parameters
+    ----------
+    path : path
+    voxel_size : float, optional
+        Å; in place of the header's.
+
+    Returns
+    -------
+    MapFile
+
+    Raises
+    ------
+    InputError
+        Missing, unreadable, truncated, not an MRC volume, complex, not finite,
+        constant, or a voxel size that is zero, absurd or unequal along the axes.
+    """
+    path = Path(path)
+    array, header, labels = _read(path)
+    file_axes = [int(header[name]) for name in ("maps", "mapr", "mapc")]
+    if sorted(file_axes) != [1, 2, 3]:
+        raise InputError(f"{path}: the header's axis order {file_axes} makes no sense")
+    axes = tuple(file_axes.index(axis) for axis in (3, 2, 1))
+    size = _voxel_size(path, header) if voxel_size is None else check_voxel_size(voxel_size)
+    data = as_volume(array.transpose(axes), str(path))
+    return MapFile(
+        path, np.ascontiguousarray(data), size, _sha256(path), header, labels, axes
+    )
+
+
+def read_mask(path: str | Path, like: MapFile) -> tuple[npt.NDArray[np.float32], str]:
+    """Read a mask for a map.
+
+    Parameters
+    ----------
+    path : path
+    like : MapFile
+        The map it belongs to.
+
+    Returns
+    -------
+    mask : array, (z, y, x), float32
+        Clipped to 0…1.
+    sha256 : str
+        Of the file.
+
+    Raises
+    ------
+    InputError
+        Unreadable, another box or voxel size than the map, or empty.
+    """
+    path = Path(path)
+    array, header, _ = _read(path)
+    if not np.any(array):
+        raise InputError(f"the mask {path} is empty: no voxel is above 0")
+    file_axes = [int(header[name]) for name in ("maps", "mapr", "mapc")]
+    if sorted(file_axes) != [1, 2, 3]:
+        raise InputError(f"{path}: the header's axis order {file_axes} makes no sense")
+    data = array.transpose([file_axes.index(axis) for axis in (3, 2, 1)])
+    return as_mask(data, like.data.shape, f"the mask {path}"), _sha256(path)
+
+
+def check_halves(first: MapFile, second: MapFile) -> None:
+    """Refuse two files that cannot be the halves of one map.
+
+    Raises
+    ------
+    InputError
+        The same file or the same values twice, different boxes or voxel sizes.
+    """
+    if first.path.samefile(second.path) or np.array_equal(first.data, second.data):
+        raise InputError(
+            f"{first.path} and {second.path} are the same map: give the two independent halves"
+        )
+    if first.data.shape != second.data.shape:
+        raise InputError(
+            f"{first.path} has the box {first.data.shape}, {second.path} {second.data.shape}: "
+            "the halves of one map have the same"
+        )
+    if abs(first.voxel_size - second.voxel_size) > VOXEL_SIZE_TOLERANCE * first.voxel_size:
+        raise InputError(
+            f"{first.path} has the voxel size {first.voxel_size:g} Å, {second.path} "
+            f"{second.voxel_size:g} Å: the halves of one map have the same; give the right one "
+            "with --voxel-size"
+        )
+
+
+def write_map(
+    path: str | Path, data: npt.NDArray[np.float32], like: MapFile, label: str
+) -> None:
+    """Write a map in single precision on the grid and in the axis order of another.
+
+    Parameters
+    ----------
+    path : path
+        Written in place: give a temporary name and move it when all is done.
+    data : array, (z, y, x), float32
+    like : MapFile
+        Where voxel size, origin, start and axis order come from.
+    label : str
+        What was done; added to the labels, at most 80 ASCII characters.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written, for instance because the disk is full.
+    """
+    import mrcfile
+
+    try:
+        with mrcfile.new(path, overwrite=True) as mrc:
+            mrc.set_data(np.ascontiguousarray(data.transpose(np.argsort(like.axes))))
+            mrc.set_volume()
+            for name in _KEPT_FIELDS:
+                mrc.header[name] = like.header[name]
+            size = like.voxel_size
+            if abs(_header_voxel_size(like.header)[0] - size) > VOXEL_SIZE_TOLERANCE * size:
+                mrc.header.cella = tuple(size * int(mrc.header[n]) for n in ("mx", "my", "mz"))
+            labels = [*like.labels, label][-LARGEST_NUMBER_OF_LABELS:]
+            for i, text in enumerate(labels):
+                mrc.header.label[i] = text.encode("ascii", "replace")[:LABEL_LENGTH]
+            mrc.header.nlabl = len(labels)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _read(path: Path) -> tuple[npt.NDArray[Any], dict[str, Any], tuple[str, ...]]:
+    """Array, header fields and labels of a file that is a real MRC volume."""
+    import mrcfile
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what matters is checked here
+            with mrcfile.open(path, mode="r") as mrc:
+                _check_kind(path, mrc)
+                array = mrc.data
+                header = {name: mrc.header[name].copy() for name in _KEPT_FIELDS}
+                count = min(max(int(mrc.header.nlabl), 0), LARGEST_NUMBER_OF_LABELS)
+                labels = tuple(
+                    bytes(text).decode("ascii", "replace").rstrip("\0 ")
+                    for text in mrc.header.label[:count]
+                )
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except InputError:
+        raise
+    except (ValueError, EOFError, zlib.error) as error:
+        raise InputError(f"{path} is not a readable MRC map: {error}") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    return array, header, labels
+
+
+def _check_kind(path: Path, mrc: Any) -> None:
+    mode, group = int(mrc.header.mode), int(mrc.header.ispg)
+    shape = tuple(int(mrc.header[name]) for name in ("nz", "ny", "nx"))
+    if mode in COMPLEX_MODES:
+        raise InputError(f"{path} holds complex values (mode {mode}): expected a density map")
+    # Old programs write volumes with space group 0 as well; then mz tells, or a cube.
+    stack = group == 0 and int(mrc.header.mz) != shape[0] and len(set(shape)) > 1
+    if stack or group == 401 or path.name.endswith((".mrcs", ".mrcs.gz", ".mrcs.bz2")):
+        raise InputError(f"{path} is a stack of {shape[0]} images or volumes: expected one volume")
+    if mrc.data is None or mrc.data.ndim != 3 or shape[0] == 1:
+        raise InputError(f"{path} has the shape {shape}: expected a volume, not an image")
+
+
+def _header_voxel_size(header: dict[str, Any]) -> tuple[float, float, float]:
+    cell = header["cella"]
+    x, y, z = (
+        float(cell[axis]) / max(int(header[count]), 1)
+        for axis, count in (("x", "mx"), ("y", "my"), ("z", "mz"))
+    )
+    return x, y, z
+
+
+def _voxel_size(path: Path, header: dict[str, Any]) -> float:
+    sizes = _header_voxel_size(header)
+    if max(sizes) - min(sizes) > VOXEL_SIZE_TOLERANCE * abs(sizes[0]):
+        x, y, z = sizes
+        raise InputError(
+            f"{path}: the voxel size differs along the axes ({x:g}, {y:g}, {z:g} Å): give the "
+            "right one with --voxel-size"
+        )
+    try:
+        return check_voxel_size(sizes[0])
+    except InputError as error:
+        raise InputError(f"{path}: {error} with --voxel-size") from error
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

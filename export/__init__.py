@@ -1,0 +1,1 @@
+"""From a PyTorch checkpoint to a model folder, with the proof that both agree."""

@@ -1,0 +1,162 @@
+"""``python -m export CHECKPOINT --output FOLDER``: needs PyTorch."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import tempfile
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from torch import Tensor
+
+from blush_onnx import BlushError, ModelConfig, conversion, fourier, masks, self_test
+from blush_onnx.checkpoint import Checkpoint, as_checkpoint, unpack
+from blush_onnx.engines.base import Array
+from blush_onnx.volume_io import read_map
+from export.network import BlushNetwork
+
+_PATH = click.Path(path_type=Path)
+EXAMPLE_MAP = Path(__file__).parent.parent / "examples" / "half_maps" / "half_map_1.mrc.gz"
+
+
+def load_checkpoint(path: Path) -> tuple[Checkpoint, BlushNetwork]:
+    """Load a checkpoint with PyTorch's own restricted reader.
+
+    Parameters
+    ----------
+    path : Path
+        In the official layout, plain or compressed.
+
+    Returns
+    -------
+    checkpoint : Checkpoint
+    network : BlushNetwork
+        With its weights loaded strictly.
+    """
+    import hashlib
+    import io
+
+    raw = path.read_bytes()
+    loaded = torch.load(io.BytesIO(unpack(raw, str(path))), map_location="cpu", weights_only=True)
+    state: dict[str, Tensor] = loaded["model_state_dict"]
+    arrays = {key: value.detach().numpy() for key, value in state.items()}
+    checkpoint = as_checkpoint(
+        {**loaded, "model_state_dict": arrays}, hashlib.sha256(raw).hexdigest(), str(path)
+    )
+    return checkpoint, BlushNetwork.from_state(state)
+
+
+def proof_patches(config: ModelConfig, example: Path) -> list[conversion.Patch]:
+    """Three patches to compare on: random numbers, blobs in noise, and one of a half-map."""
+    size = config.patch_size
+    rng = np.random.default_rng(0)
+    random = [np.abs(rng.standard_normal((size,) * 3, dtype=np.float32)) for _ in range(2)]
+    source = read_map(example)
+    side = fourier.rescaled_side(source.data.shape[0], source.voxel_size, config.voxel_size)
+    volume = fourier.rescale(source.data, side)
+    mean, deviation = masks.mean_and_std(volume)
+    local_std = masks.local_std(volume)
+    middle = (masks.centred(side, size),) * 3
+    return [
+        ("random", random[0] - 0.8, random[1]),
+        ("synthetic", *self_test.synthetic_patch(size)),
+        (
+            "half-map",
+            ((volume - mean) / deviation)[middle].astype(np.float32),
+            (local_std / local_std.mean())[middle].astype(np.float32),
+        ),
+    ]
+
+
+def export(
+    checkpoint_path: Path, output: Path, name: str, licence: str, training: str, example: Path
+) -> ModelConfig:
+    """Write a model folder for a checkpoint, proven against PyTorch.
+
+    Parameters
+    ----------
+    checkpoint_path : Path
+    output : Path
+        The model's folder; replaced as a whole, but for its MODEL_CARD.md.
+    name, licence, training : str
+        Go into the model's metadata.
+    example : Path
+        A half-map for the proof.
+
+    Returns
+    -------
+    ModelConfig
+
+    Raises
+    ------
+    ModelError
+        The checkpoint is not that of a Blush network, or the graph differs from it.
+    """
+    checkpoint, net = load_checkpoint(checkpoint_path)
+    config, content = conversion.build_model(checkpoint, name, licence=licence, training=training)
+
+    def reference(grid: Array, local_std: Array) -> tuple[Array, Array | None]:
+        with torch.no_grad():
+            density, logit = net(torch.from_numpy(grid)[None], torch.from_numpy(local_std)[None])
+        return density[0].numpy(), logit[0].numpy() if config.has_mask else None
+
+    proof = conversion.prove(
+        conversion.proof_engine(content, config.patch_size), reference,
+        f"PyTorch {torch.__version__}, float32, CPU", proof_patches(config, example),
+    )
+    stored = self_test.answer(*reference(*self_test.synthetic_patch(config.patch_size)))
+    config = dataclasses.replace(config, proof=proof, self_test=stored)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".export-") as folder:
+        staging = Path(folder) / output.name
+        staging.mkdir()
+        conversion.write_model_folder(staging, config, content)
+        card = output / "MODEL_CARD.md"
+        if card.is_file():
+            shutil.copy(card, staging)
+        if output.exists():
+            shutil.rmtree(output)
+        staging.rename(output)
+    return config
+
+
+@click.command(
+    epilog="Example: python -m export blush.ckpt --output models/mine --default"
+)
+@click.argument("checkpoint", type=_PATH)
+@click.option("--output", required=True, type=_PATH, help="The model's folder.")
+@click.option("--name", help="Default: the folder's name.")
+@click.option("--licence", default="unknown", show_default=True, help="Of the weights, one line.")
+@click.option("--training", default="unknown", show_default=True, help="Summary, one line.")
+@click.option("--card", type=_PATH, help="A model card to put beside it.")
+@click.option(
+    "--example", type=_PATH, default=EXAMPLE_MAP, help="Half-map to compare on; the bundled one."
+)
+@click.option("--default", "as_default", is_flag=True, help="Make it the bundled default model.")
+def main(
+    checkpoint: Path, output: Path, name: str | None, licence: str, training: str,
+    card: Path | None, example: Path, as_default: bool,
+) -> None:
+    """Export a CHECKPOINT in the official layout to a model folder, and prove it."""
+    try:
+        config = export(checkpoint, output, name or output.name, licence, training, example)
+    except (BlushError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    except (RuntimeError, KeyError, TypeError) as error:  # PyTorch's own, about the file
+        text = str(error).splitlines()[0]
+        raise click.ClickException(f"{checkpoint} is not a Blush checkpoint: {text}") from error
+    if card is not None:
+        shutil.copy(card, output / "MODEL_CARD.md")
+    if as_default:
+        (output.parent / "default").write_text(output.name + "\n", encoding="utf-8")
+    print(f"{output}: {config.storage} weights, SHA-256 {config.sha256}")
+    print(f"compared with {config.proof['reference']} ({config.proof['measure']}):")
+    for row in config.proof["results"]:
+        print("  " + ", ".join(f"{key} {value}" for key, value in row.items()))
+
+
+if __name__ == "__main__":
+    main()
