@@ -126,7 +126,7 @@ def as_checkpoint(loaded: object, sha256: str, name: str) -> Checkpoint:
     ModelError
         Something is missing or of the wrong kind.
     """
-    missing = "model_state_dict voxel_size block_size".split()
+    missing = ["model_state_dict", "voxel_size", "block_size"]
     if isinstance(loaded, Mapping):
         missing = [key for key in missing if key not in loaded]
     if not isinstance(loaded, Mapping) or missing:

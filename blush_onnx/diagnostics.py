@@ -116,9 +116,9 @@ def _examine_providers(
             if not default.config.self_test:
                 row["self_test"] = "not run: the model carries no stored answer"
                 continue
-            error = self_test.relative_error(engine, size, default.config.self_test)
-            row["relative_error"] = error
-            passed = error <= self_test.TOLERANCE
+            distance = self_test.relative_error(engine, size, default.config.self_test)
+            row["relative_error"] = distance
+            passed = distance <= self_test.TOLERANCE
         except BlushError as error:
             row |= {"self_test": "failed", "reason": str(error)}
             problems.append(f"{name}: {error}")
@@ -126,7 +126,7 @@ def _examine_providers(
         row["self_test"] = "passed" if passed else "failed"
         if not passed:
             problems.append(
-                f"{name} answers the self-test with a relative error of {error:.1e} "
+                f"{name} answers the self-test with a relative error of {distance:.1e} "
                 f"(allowed {self_test.TOLERANCE:.0e}): do not use it"
             )
     return rows

@@ -152,7 +152,7 @@ def squared_radius_of_plane(side: int, index: int) -> npt.NDArray[np.int64]:
     """
     frequency = np.fft.fftfreq(side, 1 / side).astype(np.int64)
     kx = np.arange(side // 2 + 1, dtype=np.int64)
-    return frequency[index] ** 2 + frequency[:, None] ** 2 + kx[None, :] ** 2
+    return np.asarray(frequency[index] ** 2 + frequency[:, None] ** 2 + kx[None, :] ** 2)
 
 
 def crossover(radius: npt.ArrayLike, cut_off: float, side: int) -> npt.NDArray[np.float32]:
@@ -180,13 +180,13 @@ def crossover(radius: npt.ArrayLike, cut_off: float, side: int) -> npt.NDArray[n
     if high > low:
         edge = (r >= low) & (r <= high)
         weight[edge] = 0.5 + 0.5 * np.cos(np.pi * (r[edge] - low) / (high - low))
-    return weight.astype(np.float32)
+    return np.asarray(weight, dtype=np.float32)
 
 
 def apply_crossover(
     denoised: HalfSpectrum, cut_off: float, beyond: HalfSpectrum | None = None
 ) -> HalfSpectrum:
-    """denoised · C(cut_off) + beyond · (1 − C(cut_off)).
+    """Mix two spectra: denoised · C(cut_off) + beyond · (1 − C(cut_off)).
 
     Parameters
     ----------

@@ -103,7 +103,7 @@ def correlate(first: HalfSpectrum, second: HalfSpectrum) -> Curve:
     norm = np.sqrt(sums[1] * sums[2])
     curve = np.divide(sums[0], norm, out=np.zeros(last + 1), where=norm > 0)
     curve[0] = 1.0
-    return curve
+    return np.asarray(curve)
 
 
 def fsc(first: Volume, second: Volume, mask: Volume | None = None) -> Curve:
@@ -148,7 +148,7 @@ def solvent_corrected(
     -------
     FscCurves
     """
-    spectra = [fourier.forward(half) for half in (first, second)]
+    spectra = fourier.forward(first), fourier.forward(second)
     unmasked = correlate(*spectra)
     masked = fsc(first, second, mask)
     below = np.flatnonzero(unmasked[1:] < RANDOMISE_BELOW) + 1
@@ -159,7 +159,7 @@ def solvent_corrected(
     start = int(below[0])
     for number, spectrum in enumerate(spectra):
         randomise_phases(spectrum, start, np.random.default_rng([seed, number]))
-    randomised = fsc(*(fourier.inverse(s) for s in spectra), mask)
+    randomised = fsc(fourier.inverse(spectra[0]), fourier.inverse(spectra[1]), mask)
     corrected = masked.copy()
     tail = slice(min(start + 2, len(masked)), None)
     noise = randomised[tail]

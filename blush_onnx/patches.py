@@ -89,7 +89,7 @@ def blending_window(patch_size: int) -> npt.NDArray[np.float32]:
     )
     plane = np.minimum.outer(profile, profile)
     window = np.minimum(profile[:, None, None], plane[None, :, :])
-    return np.maximum(window, WINDOW_FLOOR).astype(np.float32)
+    return np.asarray(np.maximum(window, WINDOW_FLOOR), dtype=np.float32)
 
 
 def plan_patches(mask: npt.NDArray[np.float32], patch_size: int, stride: int) -> PatchPlan:

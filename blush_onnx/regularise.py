@@ -361,7 +361,7 @@ def regularise(
         raise InputError(
             f"the half-maps have different boxes, {halves[0].shape} and {halves[1].shape}"
         )
-    if np.array_equal(*halves):
+    if np.array_equal(halves[0], halves[1]):
         raise InputError("the two half-maps are the same map: give the two independent halves")
     job = _Job.of(halves[0], voxel_size, denoiser)
     curves = _curves(job, halves, fsc_mask, fsc)

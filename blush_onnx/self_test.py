@@ -85,7 +85,7 @@ def _noise(count: int, seed: int) -> npt.NDArray[np.float64]:
     for shift, factor in ((16, 0x45D9F3B), (16, 0x45D9F3B)):
         x = ((x ^ (x >> np.uint64(shift))) * np.uint64(factor)) & np.uint64(0xFFFFFFFF)
     x ^= x >> np.uint64(16)
-    return x.astype(np.float64) / 2**31 - 1
+    return np.asarray(x.astype(np.float64) / 2**31 - 1)
 
 
 def _sample(values: Array) -> list[float]:

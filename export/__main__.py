@@ -53,7 +53,9 @@ def proof_patches(config: ModelConfig, example: Path) -> list[conversion.Patch]:
     """Three patches to compare on: random numbers, blobs in noise, and one of a half-map."""
     size = config.patch_size
     rng = np.random.default_rng(0)
-    random = [np.abs(rng.standard_normal((size,) * 3, dtype=np.float32)) for _ in range(2)]
+    random: list[Array] = [
+        np.abs(rng.standard_normal((size,) * 3, dtype=np.float32)) for _ in range(2)
+    ]
     source = read_map(example)
     side = fourier.rescaled_side(source.data.shape[0], source.voxel_size, config.voxel_size)
     volume = fourier.rescale(source.data, side)
@@ -61,7 +63,7 @@ def proof_patches(config: ModelConfig, example: Path) -> list[conversion.Patch]:
     local_std = masks.local_std(volume)
     middle = (masks.centred(side, size),) * 3
     return [
-        ("random", random[0] - 0.8, random[1]),
+        ("random", random[0] - np.float32(0.8), random[1]),
         ("synthetic", *self_test.synthetic_patch(size)),
         (
             "half-map",

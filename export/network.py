@@ -59,7 +59,7 @@ class Up(nn.Module):
         self.conv = DoubleConv(inputs, inputs // 2, outputs)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """x at half the side of skip."""
+        """Join x, at half the side of skip, with skip."""
         x = nn.functional.interpolate(x, scale_factor=2, mode="trilinear", align_corners=True)
         joined: Tensor = self.conv(torch.cat([skip, x], dim=1))
         return joined
@@ -97,7 +97,8 @@ class BlushNetwork(nn.Module):
         widths = tuple(len(state[f"{p}.double_conv.conv2.bias"]) for p in prefixes)
         network = cls(widths)
         network.load_state_dict({key: value.float() for key, value in state.items()}, strict=True)
-        return network.eval()
+        network.eval()
+        return network
 
     def forward(self, grid: Tensor, local_std: Tensor) -> tuple[Tensor, Tensor]:
         """Denoise a batch of patches.

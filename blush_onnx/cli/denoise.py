@@ -84,7 +84,9 @@ Examples:
 @click.option("--quiet", is_flag=True, help="No progress bar and no table.")
 @click.option("--overwrite", is_flag=True, help="Replace existing results.")
 @debug_option
-def denoise(maps: tuple[Path, ...], out: Path, quiet: bool, overwrite: bool, **options: Any) -> None:
+def denoise(
+    maps: tuple[Path, ...], out: Path, quiet: bool, overwrite: bool, **options: Any
+) -> None:
     """Denoise two unfiltered half-maps into two references for refinement, or one map.
 
     Each half is denoised on its own and kept up to the resolution where the
@@ -175,11 +177,11 @@ class _Run:
             }
             if len(arrays) == 2:
                 halves = regularise(
-                    *arrays, size, fsc_mask=self.masks.get("fsc"),
+                    arrays[0], arrays[1], size, fsc_mask=self.masks.get("fsc"),
                     spectral_trailing=not o["no_spectral_trailing"], **shared,
                 )
                 self.result = halves
-                self.warnings += half_map_warnings(*arrays, halves.fsc)
+                self.warnings += half_map_warnings(arrays[0], arrays[1], halves.fsc)
             else:
                 self.result = regularise_class(arrays[0], size, **shared)
         self.warnings += self.result.warnings

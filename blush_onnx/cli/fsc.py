@@ -51,7 +51,7 @@ def fsc(
         first, second = (volume_io.read_map(path, voxel_size) for path in (half1, half2))
         volume_io.check_halves(first, second)
         box = EvenCube.around(first.data.shape)
-        padded = [box.pad_volume(source.data) for source in (first, second)]
+        padded = box.pad_volume(first.data), box.pad_volume(second.data)
         if mask is None:
             curves = FscCurves(box.side, first.voxel_size, unmasked=correlation(*padded))
         else:

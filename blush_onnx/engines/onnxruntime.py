@@ -70,7 +70,7 @@ class OnnxRuntimeEngine:
             )
             for i in range(0, len(grid), size)
         ]
-        results = parts[0] if len(parts) == 1 else [np.concatenate(p) for p in zip(*parts, strict=True)]
+        results = [p[0] if len(p) == 1 else np.concatenate(p) for p in zip(*parts, strict=True)]
         named = dict(zip(self._outputs, results, strict=True))
         return named["density"], named.get("mask_logit")
 

@@ -78,6 +78,7 @@ def create(model: bytes, *, threads: int | None, patch_size: int, reason: str) -
         compiled = core.compile_model(network, "CPU", settings)
     except Exception as error:
         text = str(error).strip().splitlines()
-        raise EngineError(f"OpenVINO cannot run the model: {text[-1] if text else error}") from error
+        reason = text[-1] if text else type(error).__name__
+        raise EngineError(f"OpenVINO cannot run the model: {reason}") from error
     library = f"openvino {openvino.__version__.split('-')[0]}"
     return OpenVinoEngine(compiled, EngineDescription("openvino", library, reason, (), count))
