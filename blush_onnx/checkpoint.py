@@ -91,7 +91,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     try:
         raw = path.read_bytes()
-        content = unpack(raw, str(path))
+        content = unpack(raw)
         loaded = _load(content)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
@@ -143,7 +143,7 @@ def as_checkpoint(loaded: object, sha256: str, name: str) -> Checkpoint:
         if not np.issubdtype(value.dtype, np.floating) or not np.isfinite(value).all():
             raise ModelError(f"{name}: the weights {key} are not finite real numbers")
     voxel_size, block_size = float(loaded["voxel_size"]), float(loaded["block_size"])
-    if not 0.1 <= voxel_size <= 20 or block_size != int(block_size) or not 16 <= block_size <= 512:
+    if not 0.1 <= voxel_size <= 20 or block_size != int(block_size) or not 32 <= block_size <= 512:
         raise ModelError(
             f"{name}: voxel size {voxel_size} Å and patch side {block_size} voxels make no sense"
         )
@@ -152,7 +152,7 @@ def as_checkpoint(loaded: object, sha256: str, name: str) -> Checkpoint:
     )
 
 
-def unpack(raw: bytes, name: str) -> bytes:
+def unpack(raw: bytes) -> bytes:
     """Undo gzip or bzip2 where the first bytes tell of it, up to 1 GiB.
 
     Raises
@@ -169,7 +169,7 @@ def unpack(raw: bytes, name: str) -> bytes:
         opened = io.BytesIO(raw)
     content = opened.read(MAXIMUM_BYTES + 1)
     if len(content) > MAXIMUM_BYTES:
-        raise ModelError(f"{name} unpacks to more than {MAXIMUM_BYTES >> 20} MiB")
+        raise ModelError(f"unpacks to more than {MAXIMUM_BYTES >> 20} MiB")
     return content
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from blush_onnx import fourier, masks, memory, models, patches
-from blush_onnx.boxes import EvenCube, as_mask, as_volume, check_voxel_size
+from blush_onnx import fourier, machine, masks, models, patches
+from blush_onnx.boxes import SMALLEST_SIDE, EvenCube, as_mask, as_volume, check_voxel_size
 from blush_onnx.engines import create_engine
 from blush_onnx.engines.base import Engine, EngineDescription
 from blush_onnx.errors import InputError
@@ -30,9 +30,9 @@ Array = npt.NDArray[np.float32]
 DEFAULT_STRIDE = 20
 STANDARD_DEVIATION_FLOOR = 1e-8
 GPU_BATCH_SIZE = 4
-BYTES_A_VOXEL_IN = 20
-BYTES_A_VOXEL_AT_MODEL_SIZE = 40
-BYTES_OF_NETWORK = 1 << 30
+BYTES_A_VOXEL_IN = 48
+BYTES_A_VOXEL_AT_MODEL_SIZE = 56
+BYTES_OF_NETWORK = 512 << 20
 """What the work takes a voxel of the input box, a voxel at the model's voxel size, and beside
 them; measured, see docs/numerics.md, section 9."""
 
@@ -73,7 +73,7 @@ class Denoised:
             return ()
         return (
             "the particle is small for the network's patches: patches with a mean of the mask "
-            f"down to {self.mask_threshold:.3f} were taken so that all of it is covered",
+            f"down to {self.mask_threshold:.3f} were taken to cover it",
         )
 
 
@@ -87,7 +87,8 @@ class Denoiser:
     config : ModelConfig
     engine : Engine
     batch_size : int
-        Patches given to the engine at a time; results do not depend on it.
+        Patches given to the engine at a time. The CPU engines take them one by one
+        all the same, so that the result cannot depend on it.
     """
 
     def __init__(self, config: ModelConfig, engine: Engine, batch_size: int | None = None) -> None:
@@ -221,8 +222,7 @@ class Denoiser:
         values = as_volume(volume, "the volume")
         voxel_size = check_voxel_size(voxel_size)
         box = EvenCube.around(values.shape)
-        side = fourier.rescaled_side(box.side, voxel_size, self.config.voxel_size)
-        require_memory(box.side, side)
+        side = model_side(box, voxel_size, self.config.voxel_size)
         model_mask = None
         if mask is not None:
             padded = box.pad_mask(as_mask(mask, values.shape))
@@ -288,6 +288,8 @@ class Denoiser:
         density, solvent_mask = self._blend(standardised, local_std, plan, progress)
         density *= chosen
         solvent_mask *= chosen
+        if not self.config.has_mask:
+            solvent_mask[:] = 1
         density *= np.float32(deviation + STANDARD_DEVIATION_FLOOR)
         density += np.float32(mean)
         crop = tuple(
@@ -332,26 +334,40 @@ class Denoiser:
         return np.stack([volume[z : z + size, y : y + size, x : x + size] for z, y, x in origins])
 
 
-def require_memory(box_side: int, model_side: int) -> None:
-    """Refuse a volume that would not fit in memory, with the estimate.
+def model_side(box: EvenCube, voxel_size: float, model_voxel_size: float) -> int:
+    """Side of a box at the model's voxel size, if the work on it is possible at all.
 
     Parameters
     ----------
-    box_side, model_side : int
-        Sides of the even cube and of the same box at the model's voxel size.
+    box : EvenCube
+    voxel_size, model_voxel_size : float
+        Å.
+
+    Returns
+    -------
+    int
+        Voxels.
 
     Raises
     ------
+    InputError
+        The box is too short for the network to see anything.
     OutOfMemoryError
-        More is needed than is available.
+        The work would not fit in memory; the message has the estimate.
     """
+    side = fourier.rescaled_side(box.side, voxel_size, model_voxel_size)
+    if side < SMALLEST_SIDE:
+        raise InputError(
+            f"the box is {box.side * voxel_size:.1f} Å long: at least "
+            f"{SMALLEST_SIDE * model_voxel_size:.1f} Å are needed"
+        )
     needed = (
-        BYTES_A_VOXEL_IN * box_side**3 + BYTES_A_VOXEL_AT_MODEL_SIZE * model_side**3
-        + BYTES_OF_NETWORK
+        BYTES_A_VOXEL_IN * box.side**3 + BYTES_A_VOXEL_AT_MODEL_SIZE * side**3 + BYTES_OF_NETWORK
     )
-    memory.require(
-        needed, f"a box of {box_side} voxels ({model_side} at the model's voxel size)"
+    machine.require_memory(
+        needed, f"a box of {box.side} voxels ({side} at the model's voxel size)"
     )
+    return side
 
 
 def _padding(shape: tuple[int, ...], patch_size: int, stride: int) -> list[tuple[int, int]]:

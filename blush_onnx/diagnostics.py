@@ -11,9 +11,8 @@ from typing import Any
 
 from blush_onnx import models, self_test
 from blush_onnx.engines import NO_RUNTIME, create_engine, installed_providers
-from blush_onnx.engines.base import available_cpus
 from blush_onnx.errors import BlushError
-from blush_onnx.memory import available_bytes
+from blush_onnx.machine import available_bytes, available_cpus
 
 LIBRARIES = (
     "blush-onnx", "numpy", "mrcfile", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "torch",
@@ -44,10 +43,11 @@ def examine() -> dict[str, Any]:
     dict
         ``versions``, ``machine``, ``models`` (with the result of each checksum),
         ``default_model``, ``providers`` (with the self-test of each),
-        ``relion_python_blush`` (first of that name on PATH, or None) and
-        ``problems``, sentences that say what to do.
+        ``relion_python_blush`` (first of that name on PATH, or None), ``notes`` and
+        ``problems``, sentences that say what to know and what to do.
     """
     problems: list[str] = []
+    notes: list[str] = []
     twins = [name for name in TWINS if name in _installed()]
     if len(twins) > 1:
         problems.append(
@@ -65,7 +65,8 @@ def examine() -> dict[str, Any]:
         "default_model": None if default is None else default.config.name,
         "models": registered,
         "providers": _examine_providers(default, problems),
-        RELION_COMMAND: _examine_relion_command(problems),
+        RELION_COMMAND: _examine_relion_command(notes),
+        "notes": notes,
         "problems": problems,
     }
 
@@ -132,14 +133,14 @@ def _examine_providers(
     return rows
 
 
-def _examine_relion_command(problems: list[str]) -> str | None:
+def _examine_relion_command(notes: list[str]) -> str | None:
     """The relion_python_blush that a RELION started from here would call."""
     first = shutil.which(RELION_COMMAND)
     if first is None:
         return None
     ours = Path(os.path.realpath(shutil.which("blush-onnx") or "")).parent
     if Path(os.path.realpath(first)).parent != ours:
-        problems.append(
+        notes.append(
             f"another {RELION_COMMAND} is first on PATH ({first}): RELION calls that one"
         )
     return first

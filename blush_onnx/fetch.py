@@ -115,17 +115,19 @@ def fetch(
             "fetch it anew with --overwrite"
         )
     if source is None and (relion := relion_checkpoint(remote.name)):
-        return Fetched(_import(relion, remote, overwrite), str(relion), verified=False)
+        return Fetched(
+            _import(relion, remote, overwrite, verified=False), str(relion), verified=False
+        )
     if source is not None and "://" not in source:
         path = Path(source).expanduser()
         if not path.is_file():
             raise ModelError(f"{path} does not exist: give the file that was downloaded")
         verified = _check(path, remote)
-        return Fetched(_import(path, remote, overwrite), str(path), verified)
+        return Fetched(_import(path, remote, overwrite, verified), str(path), verified)
     url = source or remote.url
     with tempfile.TemporaryDirectory(prefix="blush-onnx-") as folder:
         path = _download(url, remote, Path(folder), progressbar)
-        return Fetched(_import(path, remote, overwrite), url, verified=True)
+        return Fetched(_import(path, remote, overwrite, verified=True), url, verified=True)
 
 
 def relion_checkpoint(name: str) -> Path | None:
@@ -137,9 +139,12 @@ def relion_checkpoint(name: str) -> Path | None:
     return path if path.is_file() and (folder / f"{name}_installed.txt").is_file() else None
 
 
-def _import(path: Path, remote: RemoteModel, overwrite: bool) -> Path:
+def _import(path: Path, remote: RemoteModel, overwrite: bool, verified: bool) -> Path:
+    training = remote.training
+    if not verified:
+        training = f"said to be {training}; no published checksum vouches for the file {path.name}"
     return import_checkpoint(
-        path, remote.name, licence=remote.licence, training=remote.training, overwrite=overwrite
+        path, remote.name, licence=remote.licence, training=training, overwrite=overwrite
     )
 
 

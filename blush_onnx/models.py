@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,7 @@ class ModelConfig:
         known = {field.name for field in dataclasses.fields(cls)}
         try:
             config = cls(**{key: value for key, value in values.items() if key in known})
-            sound = 0.1 <= float(config.voxel_size) <= 20 and 16 <= int(config.patch_size) <= 512
+            sound = 0.1 <= float(config.voxel_size) <= 20 and 32 <= int(config.patch_size) <= 512
         except (TypeError, ValueError) as error:
             raise ModelError(f"{origin} is not a model description: {error}") from error
         if not sound:
@@ -228,7 +229,7 @@ def find_model(model: str | os.PathLike[str] | None = None) -> Path:
         No such model; the message lists the known names.
     """
     known = {entry.name: entry.folder for entry in registered_models()}
-    chosen = model or os.environ.get("BLUSH_ONNX_MODEL")
+    chosen = model or os.environ.get("BLUSH_ONNX_MODEL") or None
     if chosen is None:
         chosen = OFFICIAL_MODEL if OFFICIAL_MODEL in known else bundled_default()
     if str(chosen) in known:
@@ -350,11 +351,10 @@ def staging_folder() -> Path:
     OutputError
         The registry cannot be written; the message names the variable that moves it.
     """
-    import tempfile
-
+    folder = home() / f".staging-{uuid.uuid4().hex}"
     try:
-        home().mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=".staging-", dir=home()))
+        folder.mkdir(parents=True)  # readable to others as the user's umask says
+        return folder
     except OSError as error:
         raise _unwritable(error) from error
 

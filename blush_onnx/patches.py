@@ -20,6 +20,8 @@ MINIMUM_MASK_MEAN = 0.3
 MINIMUM_WEIGHT = 0.1
 """Where the summed windows stay below this there is no result."""
 WINDOW_FLOOR = 1e-6
+TIE = 1e-6
+"""Means nearer than this are the same: patches that mirror each other go together."""
 
 Origin = tuple[int, int, int]
 
@@ -59,7 +61,8 @@ def check_stride(stride: int, patch_size: int) -> None:
         `stride` is not an integer from 1 to patch_size − 2·10 − 1 (43 for a patch of 64).
     """
     largest = patch_size - 2 * (WINDOW_MARGIN + 1) - 1
-    if isinstance(stride, bool) or not 1 <= stride <= largest or stride != int(stride):
+    whole = isinstance(stride, (int, np.integer)) and not isinstance(stride, bool)
+    if not whole or not 1 <= stride <= largest:
         raise InputError(
             f"stride {stride} is out of range: give a whole number from 1 to {largest}; "
             "a larger one would leave holes between the patches"
@@ -131,12 +134,12 @@ def plan_patches(mask: npt.NDArray[np.float32], patch_size: int, stride: int) ->
         while np.any(wanted & (weight < MINIMUM_WEIGHT)):
             left = means[~taken & (means > 0)]
             threshold = float(left.max())
-            added = ~taken & (means >= threshold)
+            added = ~taken & (means >= threshold - TIE)
             weight += _summed_windows(mask.shape, itertools.compress(origins, added), window)
             taken |= added
         if not taken.any():  # a mask that is below one half everywhere
             threshold = float(means.max())
-            taken = means >= threshold
+            taken = means >= threshold - TIE
             weight = _summed_windows(mask.shape, itertools.compress(origins, taken), window)
     chosen = list(itertools.compress(origins, taken))
     return PatchPlan(chosen, len(origins) - len(chosen), threshold, window, weight)

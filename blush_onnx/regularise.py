@@ -18,10 +18,16 @@ from blush_onnx.denoiser import (
     Denoised,
     Denoiser,
     Progress,
-    require_memory,
+    model_side,
 )
 from blush_onnx.errors import InputError
-from blush_onnx.fsc import FscCurves, check_curve, cut_off_shell, solvent_corrected
+from blush_onnx.fsc import (
+    CUT_OFF_THRESHOLD,
+    FscCurves,
+    check_curve,
+    cut_off_shell,
+    solvent_corrected,
+)
 from blush_onnx.fsc import fsc as correlation
 
 Array = npt.NDArray[np.float32]
@@ -31,6 +37,7 @@ NETWORK_LIMIT_IN_CLASS = 2
 """Shells below the end of the model's half-spectrum at which its output is no longer used."""
 MASK_EDGE_PER_VOXEL_SIZE = 20
 CLASS_MASK_EDGE_ANGSTROM = 10
+SHELL_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -165,7 +172,7 @@ def regularise_half(
     spectral_trailing : bool
         Cut the denoised map off where the half-maps cease to agree.
     cut_off : float, optional
-        Å; replaces the cut-off read off the FSC.
+        Å; replaces the cut-off read off the FSC, and nothing is kept beyond it.
     stride : int
         Distance of the patches, voxels at the model's voxel size.
     progress : callable, optional
@@ -185,39 +192,9 @@ def regularise_half(
     values = as_volume(unfiltered, "the half-map")
     job = _Job.of(values, voxel_size, denoiser)
     curve = job.curve(check_curve(fsc, max(values.shape) // 2 + 1))
-    volume = job.box.pad_volume(values)
-    network_mask, map_mask = _masks(job, particle_diameter, mask)
-
-    network = denoiser.denoise_at_model_voxel_size(
-        fourier.rescale(volume, job.model_side), network_mask, stride, progress
-    )
-    spectrum = fourier.forward(network.density * network_mask, job.side)
-    warnings = list(network.warnings)
-    rho, shell = _cut_off(curve, cut_off, job, warnings)
-
-    limit = job.model_side // 2 + 1 - NETWORK_LIMIT_IN_HALF
-    beyond_network = shell > limit
-    if beyond_network:
-        filtered = (
-            fourier.filter_by_shell(volume, np.clip(curve, 0, 1)) if regularised is None
-            else job.box.pad_volume(_same_shape(regularised, values, "the regularised map"))
-        )
-        out = fourier.apply_crossover(spectrum, limit, fourier.forward(filtered * map_mask))
-    elif spectral_trailing:
-        out = fourier.apply_crossover(spectrum, shell)
-    else:
-        out = spectrum
-    return RegularisedHalf(
-        map=job.box.crop(fourier.inverse(out)),
-        denoised=job.box.crop(fourier.inverse(spectrum)),
-        rho=rho,
-        rho_angstrom=fourier.shell_to_angstrom(rho, job.side, job.voxel_size),
-        cut_off=shell,
-        cut_off_angstrom=fourier.shell_to_angstrom(shell, job.side, job.voxel_size),
-        beyond_network=beyond_network,
-        solvent_mask=job.solvent_mask(network),
-        network=network,
-        warnings=tuple(warnings),
+    return _half(
+        job, values, curve, denoiser, particle_diameter, regularised, mask, spectral_trailing,
+        cut_off, stride, progress,
     )
 
 
@@ -337,7 +314,7 @@ def regularise(
     spectral_trailing : bool
         Cut the denoised maps off where the half-maps cease to agree.
     cut_off : float, optional
-        Å; replaces the cut-off read off the FSC.
+        Å; replaces the cut-off read off the FSC, and nothing is kept beyond it.
     stride : int
         Distance of the patches, voxels at the model's voxel size.
     progress : callable, optional
@@ -365,16 +342,10 @@ def regularise(
         raise InputError("the two half-maps are the same map: give the two independent halves")
     job = _Job.of(halves[0], voxel_size, denoiser)
     curves = _curves(job, halves, fsc_mask, fsc)
-    given = np.interp(  # the decisive curve on the shells of the box as it was given
-        np.arange(max(halves[0].shape) // 2 + 1) * job.side / max(halves[0].shape),
-        np.arange(job.side // 2 + 1),
-        curves.decisive,
-    )
     done = [
-        regularise_half(
-            half, voxel_size, denoiser=denoiser, fsc=given, particle_diameter=particle_diameter,
-            mask=mask, spectral_trailing=spectral_trailing, cut_off=cut_off, stride=stride,
-            progress=_share(progress, number),
+        _half(
+            job, half, curves.decisive, denoiser, particle_diameter, None, mask,
+            spectral_trailing, cut_off, stride, _share(progress, number),
         )
         for number, half in enumerate(halves)
     ]
@@ -396,6 +367,57 @@ def regularise(
     )
 
 
+def _half(
+    job: _Job,
+    values: Array,
+    curve: npt.NDArray[np.float64],
+    denoiser: Denoiser,
+    particle_diameter: float | None,
+    regularised: npt.ArrayLike | None,
+    mask: npt.ArrayLike | None,
+    spectral_trailing: bool,
+    cut_off: float | None,
+    stride: int,
+    progress: Progress | None,
+) -> RegularisedHalf:
+    """One half-map; `curve` is the FSC over the shells of the even cube."""
+    if cut_off is not None and not spectral_trailing:
+        raise InputError("a cut-off has no meaning without spectral trailing: give one of the two")
+    volume = job.box.pad_volume(values)
+    given = None if regularised is None else _same_shape(regularised, values)
+    network_mask, map_mask = _masks(job, particle_diameter, mask)
+    warnings: list[str] = []
+    rho, shell = _cut_off(curve, cut_off, job, warnings)
+
+    network = denoiser.denoise_at_model_voxel_size(
+        fourier.rescale(volume, job.model_side), network_mask, stride, progress
+    )
+    spectrum = fourier.forward(network.density * network_mask, job.side)
+    limit = job.model_side // 2 + 1 - NETWORK_LIMIT_IN_HALF
+    beyond_network = shell > limit
+    out = spectrum
+    if beyond_network:
+        filtered = (
+            fourier.filter_by_shell(volume, np.clip(curve, 0, 1)) if given is None
+            else job.box.pad_volume(given)
+        )
+        out = fourier.apply_crossover(spectrum, limit, fourier.forward(filtered * map_mask))
+    if cut_off is not None or (spectral_trailing and not beyond_network):
+        out = fourier.apply_crossover(out, shell)
+    return RegularisedHalf(
+        map=job.box.crop(fourier.inverse(out)),
+        denoised=job.box.crop(fourier.inverse(spectrum)),
+        rho=rho,
+        rho_angstrom=fourier.shell_to_angstrom(rho, job.side, job.voxel_size),
+        cut_off=shell,
+        cut_off_angstrom=fourier.shell_to_angstrom(shell, job.side, job.voxel_size),
+        beyond_network=beyond_network,
+        solvent_mask=job.solvent_mask(network),
+        network=network,
+        warnings=(*network.warnings, *warnings),
+    )
+
+
 @dataclass(frozen=True)
 class _Job:
     """Geometry of one piece of work: the even cube, and its side at the model's voxel size."""
@@ -410,9 +432,8 @@ class _Job:
         voxel_size = check_voxel_size(voxel_size)
         box = EvenCube.around(values.shape)
         model_voxel_size = denoiser.config.voxel_size
-        model_side = fourier.rescaled_side(box.side, voxel_size, model_voxel_size)
-        require_memory(box.side, model_side)
-        return cls(box, voxel_size, model_voxel_size, model_side)
+        side = model_side(box, voxel_size, model_voxel_size)
+        return cls(box, voxel_size, model_voxel_size, side)
 
     @property
     def side(self) -> int:
@@ -462,8 +483,13 @@ def _cut_off(
         return rho, _shell_of(cut_off, job)
     if rho < 3:
         warnings.append(
-            f"the half-maps hardly agree (FSC below 1/7 from shell {rho}): only the first shell "
-            "of the denoised map is kept"
+            f"the half-maps hardly agree (FSC below 1/7 from shell {rho}): next to nothing of the "
+            "denoised map is kept"
+        )
+    if curve[0] < CUT_OFF_THRESHOLD:
+        warnings.append(
+            "the FSC is below 1/7 in shell 0 already: as in the published implementation it is "
+            "taken for one that never falls, and nothing is cut off"
         )
     return rho, shell
 
@@ -474,7 +500,7 @@ def _shell_of(cut_off: float, job: _Job) -> int:
             f"cut-off {cut_off:g} Å is out of range: give a resolution above 0 and up to the "
             f"length of the box, {job.side * job.voxel_size:.1f} Å"
         )
-    return max(int(job.side * job.voxel_size / cut_off), 1)
+    return max(int(job.side * job.voxel_size / cut_off + SHELL_ROUNDING), 1)
 
 
 def _curves(
@@ -503,8 +529,10 @@ def _check_diameter(particle_diameter: float) -> float:
     return float(particle_diameter)
 
 
-def _same_shape(values: npt.ArrayLike, like: Array, name: str) -> Array:
-    volume = as_volume(values, name)
+def _same_shape(regularised: npt.ArrayLike, like: Array) -> Array:
+    volume = as_volume(regularised, "the regularised map")
     if volume.shape != like.shape:
-        raise InputError(f"{name} has the shape {volume.shape}, the half-map {like.shape}")
+        raise InputError(
+            f"the regularised map has the shape {volume.shape}, the half-map {like.shape}"
+        )
     return volume

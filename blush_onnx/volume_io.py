@@ -110,7 +110,7 @@ def read_mask(path: str | Path, like: MapFile) -> tuple[npt.NDArray[np.float32],
     Raises
     ------
     InputError
-        Unreadable, another box or voxel size than the map, or empty.
+        Unreadable, another box than the map, or empty.
     """
     path = Path(path)
     array, header, _ = _read(path)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import io
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 import torch
 from torch import Tensor
 
-from blush_onnx import BlushError, ModelConfig, conversion, fourier, masks, self_test
+from blush_onnx import BlushError, ModelConfig, ModelError, conversion, fourier, masks, self_test
 from blush_onnx.checkpoint import Checkpoint, as_checkpoint, unpack
 from blush_onnx.engines.base import Array
 from blush_onnx.volume_io import read_map
@@ -35,18 +38,34 @@ def load_checkpoint(path: Path) -> tuple[Checkpoint, BlushNetwork]:
     checkpoint : Checkpoint
     network : BlushNetwork
         With its weights loaded strictly.
-    """
-    import hashlib
-    import io
 
+    Raises
+    ------
+    ModelError
+        Not such a file, or weights of another network.
+    """
     raw = path.read_bytes()
-    loaded = torch.load(io.BytesIO(unpack(raw, str(path))), map_location="cpu", weights_only=True)
-    state: dict[str, Tensor] = loaded["model_state_dict"]
-    arrays = {key: value.detach().numpy() for key, value in state.items()}
+    try:
+        with torch.serialization.safe_globals(_numbers_of_numpy()):
+            loaded = torch.load(io.BytesIO(unpack(raw)), map_location="cpu", weights_only=True)
+        state: dict[str, Tensor] = loaded["model_state_dict"]
+        arrays = {key: value.detach().numpy() for key, value in state.items()}
+        network = BlushNetwork.from_state(state)
+    except Exception as error:  # PyTorch raises anything at all on foreign files
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{path} is not a Blush checkpoint: {reason[:200]}") from error
     checkpoint = as_checkpoint(
         {**loaded, "model_state_dict": arrays}, hashlib.sha256(raw).hexdigest(), str(path)
     )
-    return checkpoint, BlushNetwork.from_state(state)
+    return checkpoint, network
+
+
+def _numbers_of_numpy() -> list[Any]:
+    """What PyTorch's restricted reader must know for voxel sizes that are NumPy's numbers."""
+    scalar = np.float64(0).__reduce__()[0]
+    places = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+    kinds = [type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32")]
+    return [*((scalar, place) for place in places), np.dtype, *kinds]
 
 
 def proof_patches(config: ModelConfig, example: Path) -> list[conversion.Patch]:
@@ -147,9 +166,6 @@ def main(
         config = export(checkpoint, output, name or output.name, licence, training, example)
     except (BlushError, OSError) as error:
         raise click.ClickException(str(error)) from error
-    except (RuntimeError, KeyError, TypeError) as error:  # PyTorch's own, about the file
-        text = str(error).splitlines()[0]
-        raise click.ClickException(f"{checkpoint} is not a Blush checkpoint: {text}") from error
     if card is not None:
         shutil.copy(card, output / "MODEL_CARD.md")
     if as_default:

@@ -61,7 +61,7 @@ Examples:
 )
 @click.option(
     "--batch-size", type=int, metavar="N",
-    help="Patches at a time; changes speed and memory, not the result. [default: 1; 4 on a card]",
+    help="Patches given to a card at a time; the CPU takes them one by one. [default: 4]",
 )
 @click.option(
     "--threads", type=int, metavar="N",
@@ -111,6 +111,8 @@ def denoise(
 
 
 def _check_usage(maps: tuple[Path, ...], options: dict[str, Any]) -> None:
+    if options["cut_off"] is not None and options["no_spectral_trailing"]:
+        raise click.UsageError("--cut-off has no meaning with --no-spectral-trailing.")
     if len(maps) > 2:
         raise click.UsageError(f"{len(maps)} maps given: two half-maps, or one map.")
     if len(maps) == 1:
@@ -238,7 +240,7 @@ class _Run:
                 ("Resolution before", f"{result.fsc.resolution():.2f} Å (FSC 0.143, {kind})")
             )
         rows += [
-            ("Cut-off", _cut_off_text(result, self.options)),
+            ("Cut-off", self._cut_off_text()),
             ("Patches", f"{network.patches * count} ({network.patches_skipped * count} skipped)"),
             ("Model", f"{self.model.config.name} ({self.model.path.parent})"),
             ("Engine", f"{engine.library}, {engine.provider} ({engine.reason})"),
@@ -248,19 +250,22 @@ class _Run:
         for name, text in rows:
             click.echo(f"{name:<18} {text}")
 
+    def _cut_off_text(self) -> str:
+        from blush_onnx import Regularised
 
-def _cut_off_text(result: Regularised | RegularisedClass, options: dict[str, Any]) -> str:
-    from blush_onnx import Regularised
-
-    shell = f"{result.cut_off_angstrom:.2f} Å (shell {result.cut_off})"
-    if not isinstance(result, Regularised):
-        beyond = "" if options["cut_off"] else ", the map itself beyond"
-        return f"{shell}{beyond}"
-    if result.beyond_network:
-        return f"none: the halves agree to {shell}, finer than the network; the map itself beyond"
-    if options["no_spectral_trailing"]:
-        return f"not applied (--no-spectral-trailing); it would be {shell}"
-    return shell
+        result = self.result
+        shell = f"{result.cut_off_angstrom:.2f} Å (shell {result.cut_off})"
+        if self.options["cut_off"]:
+            return shell
+        if not isinstance(result, Regularised):
+            if result.cut_off > max(self.inputs[0].data.shape) // 2:
+                return "none: the network reaches as far as the map"
+            return f"none: the network up to {shell}, the map itself beyond"
+        if result.beyond_network:
+            return f"none: the halves agree to {shell}, and fill the shells beyond the network"
+        if self.options["no_spectral_trailing"]:
+            return f"not applied (--no-spectral-trailing); it would be {shell}"
+        return shell
 
 
 class _Progress:

@@ -48,6 +48,8 @@ def _print(found: dict[str, Any]) -> None:
             detail += f", relative error {row['relative_error']:.1e}"
         click.echo(f"   {row['provider']:<12} self-test {row['self_test']}{detail}")
     click.echo(f"relion_python_blush on PATH: {found['relion_python_blush'] or 'none'}")
+    for note in found["notes"]:
+        click.echo(f"Note: {note}")
     if found["problems"]:
         click.echo("Problems:")
         for problem in found["problems"]:

@@ -51,9 +51,9 @@ def run_guarded(command: click.Command, arguments: list[str] | None) -> Any:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        _fail("interrupted: nothing was written")
+        _fail("interrupted; what was not complete has been removed")
     except Terminated:
-        _fail("terminated: nothing was written", TERMINATED)
+        _fail("terminated; what was not complete has been removed", TERMINATED)
     except BrokenPipeError:
         # Whoever read our output has gone; keep the interpreter from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -72,6 +72,8 @@ def _in_one_line(error: Exception) -> str:
         return text
     if isinstance(error, MemoryError):
         return f"out of memory: {text or 'bin or crop the map, or use a machine with more'}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return f"{type(error).__name__}: {text} (a defect of blush-onnx; --debug shows where)"
 
 

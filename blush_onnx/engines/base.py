@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -65,15 +63,3 @@ class Engine(Protocol):
         mask_logit : array like `grid`, or None where the network has no mask
         """
         ...
-
-
-def available_cpus() -> int:
-    """Processors this process may use: its affinity and its container's quota, not the count."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    count = len(affinity(0)) if affinity else (os.cpu_count() or 1)
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        count = min(count, max(1, int(int(quota) / int(period))))
-    except (OSError, ValueError):  # no control groups, or no limit ("max")
-        pass
-    return count

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from blush_onnx.engines.base import Array, EngineDescription, available_cpus
+from blush_onnx.engines.base import GPU_PROVIDERS, Array, EngineDescription
 from blush_onnx.errors import EngineError
+from blush_onnx.machine import available_cpus
 
 PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
@@ -25,6 +26,7 @@ PROVIDERS = {
     "directml": "DmlExecutionProvider",
     "cpu": "CPUExecutionProvider",
 }
+_ON_CARDS = {PROVIDERS[name] for name in GPU_PROVIDERS}
 _NEEDS = {
     "cuda": "pip install 'blush-onnx[gpu]' (CUDA 13) or 'blush-onnx[gpu-cuda12]', "
     "in an environment without plain onnxruntime",
@@ -190,13 +192,13 @@ def open_session(
 
 
 def _options(long: str, device: int) -> dict[str, str]:
-    if long == "CPUExecutionProvider":
+    if long not in _ON_CARDS:
         return {}
     options = {"device_id": str(device)}
     if long == "CUDAExecutionProvider":
         # TF32 rounds factors to ten bits; an exhaustive search costs seconds at start-up.
         options |= {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
-    return options if long != "AzureExecutionProvider" else {}
+    return options
 
 
 def _where_convolutions_run(session: Any, patch_size: int) -> set[str]:

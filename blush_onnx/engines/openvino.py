@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from blush_onnx.engines.base import Array, EngineDescription, available_cpus
+from blush_onnx.engines.base import Array, EngineDescription
 from blush_onnx.errors import EngineError
+from blush_onnx.machine import available_cpus
 
 
 class OpenVinoEngine:

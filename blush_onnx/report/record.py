@@ -66,14 +66,17 @@ def denoise_record(
     cut_off: dict[str, Any] = {
         "shell": result.cut_off,
         "angstrom": result.cut_off_angstrom,
-        "source": "option" if settings.get("cut_off") else ("fsc" if halves else "network limit"),
+        "source": "fsc" if halves else "network limit",
     }
+    if settings["cut_off"] is not None:
+        cut_off["source"] = "option"
     if isinstance(result, Regularised):
         cut_off |= {
             "rho_shell": result.rho,
             "rho_angstrom": result.rho_angstrom,
             "beyond_network": result.beyond_network,
-            "spectral_trailing": settings["spectral_trailing"] and not result.beyond_network,
+            "spectral_trailing": settings["cut_off"] is not None
+            or (settings["spectral_trailing"] and not result.beyond_network),
         }
     record = {
         "schema": SCHEMA,

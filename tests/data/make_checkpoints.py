@@ -1,4 +1,4 @@
-"""Small checkpoints as PyTorch writes them; needs torch. Run: python tests/data/make_checkpoints.py.
+"""Small checkpoints as PyTorch writes them: python -m tests.data.make_checkpoints.
 
 A network of the Blush kind with few channels and random weights, in the official
 layout: in the zip format, in the older format, compressed, with NumPy numbers in

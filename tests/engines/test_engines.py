@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import sys
+import textwrap
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from blush_onnx import Denoiser, EngineError, models
+from blush_onnx.engines import AUTO_ORDER, create_engine, installed_providers
+from blush_onnx.engines import onnxruntime as ort_engine
+from blush_onnx.machine import available_cpus
+from tests.conftest import blob_and_noise
+from tests.python_without import run_python
+
+
+def test_auto_takes_the_first_installed_one_and_says_why(tiny_model: Path) -> None:
+    engine = Denoiser.load(tiny_model).engine.description
+    first = next(name for name in AUTO_ORDER if name in installed_providers())
+    assert engine.provider == first
+    assert engine.reason.startswith("auto: the first that works of")
+
+
+def test_threads_follow_the_affinity_of_the_process(tiny_model: Path) -> None:
+    assert Denoiser.load(tiny_model).engine.description.threads == available_cpus()
+    assert Denoiser.load(tiny_model, threads=1).engine.description.threads == 1
+
+
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt", "migraphx", "directml"])
+def test_a_provider_that_is_not_built_in_is_refused_with_what_to_install(
+    provider: str, tiny_model: Path
+) -> None:
+    if provider in installed_providers():
+        pytest.skip(f"{provider} is installed here")
+    with pytest.raises(EngineError, match=r"has no .*ExecutionProvider.*install"):
+        Denoiser.load(tiny_model, provider=provider)
+
+
+def test_convolutions_that_end_on_the_cpu_are_noticed_although_the_provider_is_listed(
+    tiny_model: Path,
+) -> None:
+    """The Azure provider comes with every CPU build, is listed as active, and runs no node."""
+    content = models.load_model(tiny_model).content
+    long = "AzureExecutionProvider"
+    if long not in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime was built without the Azure provider")
+    session, ran_on = ort_engine.open_session(content, long, 0, 1, 64)
+    assert session.get_providers()[0] == long
+    assert ran_on == {"CPUExecutionProvider"}
+
+
+def test_such_a_session_is_an_error_that_says_so(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "AzureExecutionProvider" not in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime was built without the Azure provider")
+    monkeypatch.setitem(ort_engine.PROVIDERS, "cuda", "AzureExecutionProvider")
+    content = models.load_model(tiny_model).content
+    with pytest.raises(EngineError, match="the convolutions ran on CPUExecutionProvider"):
+        create_engine(content, "cuda", device=0, threads=1, patch_size=64)
+    engine = create_engine(content, "auto", device=0, threads=1, patch_size=64)
+    assert engine.description.provider in ("openvino", "cpu")
+    assert "cuda failed (cuda was asked for, but the convolutions ran on" in (
+        engine.description.reason
+    )
+
+
+def test_a_graph_that_the_runtime_cannot_load_is_refused() -> None:
+    with pytest.raises(EngineError, match="onnxruntime cannot start CPUExecutionProvider"):
+        create_engine(b"no graph", "cpu", device=0, threads=1, patch_size=64)
+
+
+@pytest.mark.openvino
+def test_openvino_gives_the_same_map_whatever_the_batch(tiny_model: Path) -> None:
+    volume = blob_and_noise((70, 70, 70), 0)
+    cpu = Denoiser.load(tiny_model, provider="cpu").denoise(volume, 1.5)
+    single, batched = (
+        Denoiser.load(tiny_model, provider="openvino", batch_size=size).denoise(volume, 1.5)
+        for size in (1, 4)
+    )
+    np.testing.assert_array_equal(single.density, batched.density)
+    correction = np.linalg.norm(cpu.density - volume)
+    assert np.linalg.norm(single.density - cpu.density) / correction < 5e-4
+
+
+def test_no_runtime_at_all_is_one_line_that_names_the_extras(tiny_model: Path) -> None:
+    done = run_python(
+        textwrap.dedent(f"""
+            from blush_onnx import BlushError, Denoiser
+            try:
+                Denoiser.load({str(tiny_model)!r})
+            except BlushError as error:
+                print(error)
+        """),
+        without=["onnxruntime", "openvino"],
+    )
+    assert done.stdout.count("\n") == 1
+    for extra in ("blush-onnx[cpu]", "gpu", "gpu-cuda12", "openvino"):
+        assert extra in done.stdout
+
+
+def test_only_one_of_the_twins_is_installed_here() -> None:
+    names = {d.metadata["Name"].lower() for d in metadata.distributions()}
+    assert not {"onnxruntime", "onnxruntime-gpu"} <= names, sys.prefix
+
+
+@pytest.mark.gpu
+def test_cuda_gives_the_same_map_and_runs_the_convolutions(tiny_model: Path) -> None:
+    volume = blob_and_noise((70, 70, 70), 0)
+    cpu = Denoiser.load(tiny_model, provider="cpu").denoise(volume, 1.5)
+    cuda = Denoiser.load(tiny_model, provider="cuda").denoise(volume, 1.5)
+    assert cuda.engine.convolutions_on == ("CUDAExecutionProvider",)
+    correction = np.linalg.norm(cpu.density - volume)
+    assert np.linalg.norm(cuda.density - cpu.density) / correction < 5e-4

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from blush_onnx import masks
+
+
+def test_the_radial_mask_is_one_inside_and_zero_outside() -> None:
+    mask = masks.radial_mask(40, 12, 6)
+    assert mask[20, 20, 20] == 1
+    assert mask[0, 0, 0] == 0
+    assert mask.min() == 0
+    assert mask.max() == 1
+    np.testing.assert_array_equal(mask, mask[::-1, ::-1, ::-1])
+
+
+def test_a_negative_radius_with_a_wide_edge_leaves_what_the_edge_reaches() -> None:
+    mask = masks.radial_mask(20, -5, 30)
+    assert 0 < mask.max() < 1
+
+
+@pytest.mark.parametrize("shape", [(40, 40, 40), (40, 30, 36), (31, 40, 35)])
+def test_the_default_mask_is_the_sphere_of_the_longest_side(shape: tuple[int, int, int]) -> None:
+    mask = masks.default_mask(shape)
+    assert mask.shape == shape
+    cube = masks.radial_mask(40, 17, 6)
+    z, y, x = (masks.centred(40, side) for side in shape)
+    np.testing.assert_array_equal(mask, cube[z, y, x])
+
+
+@pytest.mark.parametrize(("outer", "inner"), [(84, 48), (84, 49), (85, 48), (85, 49), (64, 64)])
+def test_centred_puts_centre_voxel_on_centre_voxel(outer: int, inner: int) -> None:
+    place = masks.centred(outer, inner)
+    assert place.stop - place.start == inner
+    assert place.start + inner // 2 == outer // 2
+    assert place.start >= 0
+    assert place.stop <= outer
+
+
+def test_mean_and_standard_deviation_hold_under_a_large_offset() -> None:
+    values = np.random.default_rng(0).standard_normal((20, 21, 22))
+    volume = (values + 1e4).astype(np.float32)
+    mean, deviation = masks.mean_and_std(volume)
+    assert mean == pytest.approx(float(volume.astype(np.float64).mean()), rel=1e-12)
+    assert deviation == pytest.approx(float(volume.astype(np.float64).std(ddof=1)), rel=1e-9)
+
+
+def local_std_by_hand(volume: np.ndarray) -> np.ndarray:
+    """The definition, in double precision and voxel by voxel along each axis."""
+    u = np.linspace(-1.5, 1.5, 21)
+    kernel = np.exp(-(u**2)) / np.exp(-(u**2)).sum()
+    averages = []
+    for power in (1, 2):
+        values = volume.astype(np.float64) ** power
+        for axis in range(3):
+            values = np.apply_along_axis(np.convolve, axis, np.pad(
+                values, [(10, 10) if a == axis else (0, 0) for a in range(3)]), kernel, "valid")
+        averages.append(values)
+    return np.sqrt(np.maximum(averages[1] - averages[0] ** 2, 0))
+
+
+@pytest.mark.parametrize("offset", [0, 300])
+def test_local_standard_deviation_follows_its_definition(offset: float) -> None:
+    volume = np.random.default_rng(1).standard_normal((24, 15, 30)).astype(np.float32) + np.float32(
+        offset
+    )
+    expected = local_std_by_hand(volume)
+    np.testing.assert_allclose(masks.local_std(volume), expected, rtol=2e-3, atol=1e-4)
