@@ -296,7 +296,7 @@ class Denoiser:
             slice(before, side - after)
             for (before, after), side in zip(padding, density.shape, strict=True)
         )
-        return Denoised(
+        result = Denoised(
             np.ascontiguousarray(density[crop]),
             np.ascontiguousarray(np.clip(solvent_mask[crop], 0, 1)),
             self.config.name,
@@ -306,6 +306,9 @@ class Denoiser:
             plan.skipped,
             plan.threshold,
         )
+        for warning in result.warnings:
+            logger.warning(warning)
+        return result
 
     def _blend(
         self, volume: Array, local_std: Array, plan: patches.PatchPlan, progress: Progress | None

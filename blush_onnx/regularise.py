@@ -5,6 +5,7 @@ This is what every host calls. Formulas: docs/numerics.md, section 5.
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 
@@ -29,6 +30,8 @@ from blush_onnx.fsc import (
     solvent_corrected,
 )
 from blush_onnx.fsc import fsc as correlation
+
+logger = logging.getLogger(__name__)
 
 Array = npt.NDArray[np.float32]
 
@@ -388,6 +391,8 @@ def _half(
     network_mask, map_mask = _masks(job, particle_diameter, mask)
     warnings: list[str] = []
     rho, shell = _cut_off(curve, cut_off, job, warnings)
+    for warning in warnings:
+        logger.warning(warning)
 
     network = denoiser.denoise_at_model_voxel_size(
         fourier.rescale(volume, job.model_side), network_mask, stride, progress

@@ -7,6 +7,8 @@ correction (reference − input) for maps; the goldens are rounded to 1e-5.
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -137,11 +139,35 @@ def test_cut_off() -> None:
         assert cut_off_shell(case["fsc"])[1] == case["cut_off"]
 
 
+def imported(checkpoint: Path, folder: Path) -> Path:
+    """Model folder by way of `blush-onnx models import`, without PyTorch."""
+    return conversion.import_checkpoint(checkpoint, folder.name)
+
+
+def exported(checkpoint: Path, folder: Path) -> Path:
+    """Model folder by way of `python -m export`, with PyTorch."""
+    subprocess.run(
+        [sys.executable, "-m", "export", str(checkpoint), "--output", str(folder)],
+        check=True, cwd=DATA.parent.parent, stdout=subprocess.DEVNULL,
+    )
+    return folder
+
+
 @pytest.mark.external_data
 @pytest.mark.slow
-def test_every_stored_case_with_trained_weights(external_data: Path) -> None:
-    folder = conversion.import_checkpoint(external_data / "models" / "starter.ckpt", "starter")
-    denoiser = Denoiser.load(folder, provider="cpu")
+@pytest.mark.parametrize(
+    ("made", "provider"),
+    [
+        (imported, "cpu"),
+        pytest.param(exported, "cpu", marks=pytest.mark.torch),
+        pytest.param(imported, "openvino", marks=pytest.mark.openvino),
+    ],
+)
+def test_every_stored_case_with_trained_weights(
+    made: Callable[[Path, Path], Path], provider: str, external_data: Path, tmp_path: Path
+) -> None:
+    folder = made(external_data / "models" / "starter.ckpt", tmp_path / "starter")
+    denoiser = Denoiser.load(folder, provider=provider)
     checks: dict[str, Callable[[Arrays], None]] = {
         "network": lambda case: assert_network(denoiser, case),
         "denoise": lambda case: assert_denoised(denoiser, case),

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 HALF_FILES = ("denoised_1.mrc", "denoised_2.mrc", "denoised.mrc", "mask.mrc", "report.json")
 MAP_FILES = ("denoised.mrc", "mask.mrc", "report.json")
-LABEL = "blush-onnx {version}: denoised {what}; no half-map, not for FSC"
+REFERENCE_LABEL = "blush-onnx {}: denoised reference, no half-map; not for deposition or FSC"
+MASK_LABEL = "blush-onnx {}: solvent mask of the network"
 
 _PATH = click.Path(path_type=Path)
 
@@ -206,12 +207,11 @@ class _Run:
             }
         else:
             maps["denoised.mrc"] = result.map
-        for number, (name, data) in enumerate(maps.items()):
-            what = "reference" if number else "map's solvent mask by the network"
-            label = LABEL.format(version=__version__, what=what) if number else (
-                f"blush-onnx {__version__}: {what}"
+        for name, data in maps.items():
+            label = MASK_LABEL if name == "mask.mrc" else REFERENCE_LABEL
+            volume_io.write_map(
+                folder.path(name), data, self.inputs[0], label.format(__version__)
             )
-            volume_io.write_map(folder.path(name), data, self.inputs[0], label)
         self.seconds["write"] = time.perf_counter() - start
         o = {**self.options, "spectral_trailing": not self.options["no_spectral_trailing"]}
         del o["no_spectral_trailing"]
