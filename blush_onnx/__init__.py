@@ -21,15 +21,9 @@ from blush_onnx.errors import (
     OutputError,
 )
 from blush_onnx.fsc import FscCurves
-from blush_onnx.models import ModelConfig
-from blush_onnx.regularise import (
-    Regularised,
-    RegularisedClass,
-    RegularisedHalf,
-    regularise,
-    regularise_class,
-    regularise_half,
-)
+from blush_onnx.model_config import ModelConfig
+from blush_onnx.references import Regularised, RegularisedClass, RegularisedHalf
+from blush_onnx.regularise import regularise, regularise_class, regularise_half
 
 __version__ = "0.1.0"
 

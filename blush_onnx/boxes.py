@@ -13,6 +13,9 @@ from blush_onnx.masks import centred
 SMALLEST_VOXEL_SIZE = 0.3
 LARGEST_VOXEL_SIZE = 8.0
 SMALLEST_SIDE = 8
+LARGEST_VALUE = 1e15
+SMALLEST_RANGE = 1e-15
+SMALLEST_MASK_MAXIMUM = 0.01
 
 
 def as_volume(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float32]:
@@ -32,8 +35,8 @@ def as_volume(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float32]:
     Raises
     ------
     InputError
-        Not three real axes of at least 8 voxels, values that are not finite, or
-        all values the same.
+        Not three real axes of at least 8 voxels, values that are not finite, all
+        the same, or beyond what single precision can square (1e15).
     """
     array = np.asarray(values)
     if array.ndim != 3 or min(array.shape, default=0) < SMALLEST_SIDE:
@@ -50,6 +53,11 @@ def as_volume(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float32]:
         raise InputError(f"{name} has {bad} values that are NaN or infinite")
     if low == high:
         raise InputError(f"{name} is constant ({low:g} everywhere): there is nothing to denoise")
+    if max(abs(low), abs(high)) > LARGEST_VALUE or high - low < SMALLEST_RANGE:
+        raise InputError(
+            f"{name} has values from {low:g} to {high:g}, which single precision cannot square: "
+            "multiply the map by a factor that brings them near 1"
+        )
     return volume
 
 
@@ -61,7 +69,7 @@ def as_mask(
     Raises
     ------
     InputError
-        Another shape than the volume, values that are not finite, or empty.
+        Another shape than the volume, values that are not finite, or nowhere above 0.01.
     """
     array = np.asarray(values)
     if array.shape != tuple(shape):
@@ -69,8 +77,8 @@ def as_mask(
     if array.dtype.kind not in "fiub" or not np.isfinite(array).all():
         raise InputError(f"{name} has values that are not finite real numbers")
     mask = np.clip(array.astype(np.float32), 0, 1)
-    if not mask.any():
-        raise InputError(f"{name} is empty: no voxel is above 0")
+    if mask.max() < SMALLEST_MASK_MAXIMUM:
+        raise InputError(f"{name} is empty: no voxel is above {SMALLEST_MASK_MAXIMUM:g}")
     return mask
 
 

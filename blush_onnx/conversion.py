@@ -17,7 +17,8 @@ from blush_onnx.checkpoint import Checkpoint, read_checkpoint
 from blush_onnx.engines import create_engine, installed_providers
 from blush_onnx.engines.base import Array, Engine
 from blush_onnx.errors import ModelError
-from blush_onnx.models import CONFIG_FILE, MODEL_FILE, ModelConfig
+from blush_onnx.model_config import ModelConfig
+from blush_onnx.models import CONFIG_FILE, MODEL_FILE
 
 PROOF_TOLERANCE = 1e-4
 """Largest ‖engine − network‖ / ‖network‖ that a model may be written with."""

@@ -5,6 +5,7 @@ Formulas: docs/numerics.md, sections 3 and 4.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 import os
@@ -15,12 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from blush_onnx import fourier, machine, masks, models, patches
-from blush_onnx.boxes import SMALLEST_SIDE, EvenCube, as_mask, as_volume, check_voxel_size
+from blush_onnx import masks, models, patches
+from blush_onnx.boxes import as_mask, as_volume
 from blush_onnx.engines import create_engine
 from blush_onnx.engines.base import Engine, EngineDescription
 from blush_onnx.errors import InputError
-from blush_onnx.models import ModelConfig
+from blush_onnx.grids import Grids
+from blush_onnx.model_config import ModelConfig
 
 logger = logging.getLogger(__name__)
 
@@ -30,11 +32,7 @@ Array = npt.NDArray[np.float32]
 DEFAULT_STRIDE = 20
 STANDARD_DEVIATION_FLOOR = 1e-8
 GPU_BATCH_SIZE = 4
-BYTES_A_VOXEL_IN = 48
-BYTES_A_VOXEL_AT_MODEL_SIZE = 56
-BYTES_OF_NETWORK = 512 << 20
-"""What the work takes a voxel of the input box, a voxel at the model's voxel size, and beside
-them; measured, see docs/numerics.md, section 9."""
+LARGEST_BATCH_SIZE = 4096
 
 
 @dataclass(frozen=True)
@@ -92,8 +90,8 @@ class Denoiser:
     """
 
     def __init__(self, config: ModelConfig, engine: Engine, batch_size: int | None = None) -> None:
-        if batch_size is not None and batch_size < 1:
-            raise InputError(f"batch size {batch_size}: give 1 or more")
+        if batch_size is not None and not 1 <= batch_size <= LARGEST_BATCH_SIZE:
+            raise InputError(f"batch size {batch_size}: give 1 to {LARGEST_BATCH_SIZE}")
         self.config = config
         self.engine = engine
         self.batch_size = batch_size or (GPU_BATCH_SIZE if engine.description.is_gpu else 1)
@@ -220,19 +218,18 @@ class Denoiser:
             The work would not fit; the message has the estimate.
         """
         values = as_volume(volume, "the volume")
-        voxel_size = check_voxel_size(voxel_size)
-        box = EvenCube.around(values.shape)
-        side = model_side(box, voxel_size, self.config.voxel_size)
+        grids = Grids.of(values.shape, voxel_size, self.config.voxel_size)
         model_mask = None
         if mask is not None:
-            padded = box.pad_mask(as_mask(mask, values.shape))
-            model_mask = np.clip(fourier.rescale(padded, side), 0, 1)
+            model_mask = grids.mask_to_model(as_mask(mask, values.shape))
         result = self.denoise_at_model_voxel_size(
-            fourier.rescale(box.pad_volume(values), side), model_mask, stride, progress
+            grids.to_model(values), model_mask, stride, progress
         )
-        density = fourier.rescale(result.density, box.side)
-        solvent_mask = np.clip(fourier.rescale(result.mask, box.side), 0, 1)
-        return _replace_maps(result, box.crop(density), box.crop(solvent_mask))
+        return dataclasses.replace(
+            result,
+            density=grids.from_model(result.density),
+            mask=grids.mask_from_model(result.mask),
+        )
 
     def denoise_at_model_voxel_size(
         self,
@@ -271,7 +268,7 @@ class Denoiser:
             masks.default_mask(_three(values.shape)) if mask is None
             else as_mask(mask, values.shape)
         )
-        padding = _padding(values.shape, size, stride)
+        padding = patches.padding(values.shape, size, stride)
         if any(before or after for before, after in padding):
             values, chosen = np.pad(values, padding), np.pad(chosen, padding)
 
@@ -307,7 +304,7 @@ class Denoiser:
             plan.threshold,
         )
         for warning in result.warnings:
-            logger.warning(warning)
+            logger.info(warning)
         return result
 
     def _blend(
@@ -337,54 +334,6 @@ class Denoiser:
         return np.stack([volume[z : z + size, y : y + size, x : x + size] for z, y, x in origins])
 
 
-def model_side(box: EvenCube, voxel_size: float, model_voxel_size: float) -> int:
-    """Side of a box at the model's voxel size, if the work on it is possible at all.
-
-    Parameters
-    ----------
-    box : EvenCube
-    voxel_size, model_voxel_size : float
-        Å.
-
-    Returns
-    -------
-    int
-        Voxels.
-
-    Raises
-    ------
-    InputError
-        The box is too short for the network to see anything.
-    OutOfMemoryError
-        The work would not fit in memory; the message has the estimate.
-    """
-    side = fourier.rescaled_side(box.side, voxel_size, model_voxel_size)
-    if side < SMALLEST_SIDE:
-        raise InputError(
-            f"the box is {box.side * voxel_size:.1f} Å long: at least "
-            f"{SMALLEST_SIDE * model_voxel_size:.1f} Å are needed"
-        )
-    needed = (
-        BYTES_A_VOXEL_IN * box.side**3 + BYTES_A_VOXEL_AT_MODEL_SIZE * side**3 + BYTES_OF_NETWORK
-    )
-    machine.require_memory(
-        needed, f"a box of {box.side} voxels ({side} at the model's voxel size)"
-    )
-    return side
-
-
-def _padding(shape: tuple[int, ...], patch_size: int, stride: int) -> list[tuple[int, int]]:
-    """Zeros before and after each axis: none, unless one side is not larger than a patch."""
-    if min(shape) > patch_size:
-        return [(0, 0)] * 3
-    found = []
-    for side in shape:
-        padded = max(side, patch_size + stride)
-        place = masks.centred(padded, side)
-        found.append((place.start, padded - place.stop))
-    return found
-
-
 def _sigmoid(logit: Array) -> Array:
     with np.errstate(over="ignore"):
         return np.asarray(1 / (1 + np.exp(-logit)), dtype=np.float32)
@@ -393,9 +342,3 @@ def _sigmoid(logit: Array) -> Array:
 def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:
     z, y, x = shape
     return z, y, x
-
-
-def _replace_maps(result: Denoised, density: Array, mask: Array) -> Denoised:
-    from dataclasses import replace
-
-    return replace(result, density=density, mask=mask)

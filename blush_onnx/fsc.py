@@ -124,6 +124,29 @@ def fsc(first: Volume, second: Volume, mask: Volume | None = None) -> Curve:
     return correlate(fourier.forward(first), fourier.forward(second))
 
 
+def half_map_fsc(
+    first: Volume, second: Volume, voxel_size: float, mask: Volume | None = None
+) -> FscCurves:
+    """FSC of two half-maps: of the whole boxes, and with a mask also solvent-corrected.
+
+    Parameters
+    ----------
+    first, second : array, (side, side, side), float32
+        Half-maps in even cubic boxes.
+    voxel_size : float
+        Å.
+    mask : array like them, optional
+        Soft solvent mask, 0…1.
+
+    Returns
+    -------
+    FscCurves
+    """
+    if mask is None:
+        return FscCurves(first.shape[0], voxel_size, unmasked=fsc(first, second))
+    return solvent_corrected(first, second, mask, voxel_size)
+
+
 def solvent_corrected(
     first: Volume, second: Volume, mask: Volume, voxel_size: float, *, seed: int = DEFAULT_SEED
 ) -> FscCurves:

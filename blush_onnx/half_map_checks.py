@@ -12,6 +12,7 @@ import numpy.typing as npt
 from blush_onnx import fourier
 from blush_onnx.boxes import EvenCube
 from blush_onnx.fsc import FscCurves
+from blush_onnx.volume_io import MapFile
 
 Array = npt.NDArray[np.float32]
 
@@ -20,6 +21,7 @@ FILTERED_POWER_RATIO = 1e-4
 NYQUIST_THRESHOLD = 0.143
 GUINIER_FROM_ANGSTROM = 10.0
 GUINIER_MINIMUM_SHELLS = 5
+SHARPENED_B = -5.0
 
 
 def half_map_warnings(first: Array, second: Array, curves: FscCurves) -> list[str]:
@@ -52,6 +54,16 @@ def half_map_warnings(first: Array, second: Array, curves: FscCurves) -> list[st
             "particles, or the voxels are too large for the resolution"
         )
     return found
+
+
+def denoised_already(source: MapFile) -> str | None:
+    """A warning for a map that blush-onnx itself wrote, by its label; None for others."""
+    if not any("blush-onnx" in label and "no half-map" in label for label in source.labels):
+        return None
+    return (
+        f"{source.path} was denoised by blush-onnx already: it is no half-map, and an FSC of such "
+        "maps says nothing about resolution"
+    )
 
 
 def radial_power(volume: Array) -> npt.NDArray[np.float64]:
@@ -108,7 +120,7 @@ def _spectrum_warnings(half: Array, curves: FscCurves, name: str) -> list[str]:
     reliable = (curves.decisive > 0.5) & (shells > length / GUINIER_FROM_ANGSTROM)
     if np.count_nonzero(reliable) >= GUINIER_MINIMUM_SHELLS:
         slope = np.polyfit((shells[reliable] / length) ** 2, np.log(power[reliable]) / 2, 1)[0]
-        if slope > 0:
+        if -4 * slope < SHARPENED_B:
             found.append(
                 f"{name} looks sharpened: its amplitudes rise beyond "
                 f"{GUINIER_FROM_ANGSTROM:g} Å (B = {-4 * slope:.0f} Å²); use the unsharpened "

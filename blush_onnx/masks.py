@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 LOCAL_STD_TAPS = 21
 LOCAL_STD_EXTENT = 1.5
+REFINEMENT_EDGE = 20
+CLASS_EDGE_ANGSTROM = 10
 
 
 def radial_mask(side: int, radius: float, edge: float) -> npt.NDArray[np.float32]:
@@ -45,6 +47,59 @@ def radial_mask(side: int, radius: float, edge: float) -> npt.NDArray[np.float32
         soft = 0.5 + 0.5 * np.cos(np.pi * (r - low) / edge)
         mask[plane] = np.where(r < low, 1.0, np.where(r <= high, soft, 0.0))
     return mask
+
+
+def refinement_sphere(
+    side: int, voxel_size: float, particle_diameter: float | None
+) -> npt.NDArray[np.float32]:
+    """Mask of mode refine (docs/numerics.md, section 5).
+
+    The formula adds Å² to voxels. It is the published one, and the maps follow it:
+    but for fine voxels it is the largest sphere in the box.
+
+    Parameters
+    ----------
+    side : int
+        Voxels.
+    voxel_size : float
+        Å.
+    particle_diameter : float or None
+        Å; None: the largest sphere.
+
+    Returns
+    -------
+    array, (side, side, side), float32
+    """
+    edge = REFINEMENT_EDGE * voxel_size
+    radius = (side - edge) / 2
+    if particle_diameter is not None:
+        radius = min(particle_diameter * voxel_size + edge / 2, radius)
+    return radial_mask(side, radius, edge)
+
+
+def class_sphere(
+    side: int, voxel_size: float, particle_diameter: float | None
+) -> npt.NDArray[np.float32]:
+    """Mask of mode classification (docs/numerics.md, section 5).
+
+    Parameters
+    ----------
+    side : int
+        Voxels.
+    voxel_size : float
+        The model's, Å.
+    particle_diameter : float or None
+        Å; None: the largest sphere.
+
+    Returns
+    -------
+    array, (side, side, side), float32
+    """
+    edge = int(CLASS_EDGE_ANGSTROM / voxel_size)
+    radius = (side - edge) / 2 + 1
+    if particle_diameter is not None:
+        radius = min(particle_diameter / (2 * voxel_size) + edge / 2, radius)
+    return radial_mask(side, radius, edge)
 
 
 def default_mask(shape: tuple[int, int, int], edge: int = 6) -> npt.NDArray[np.float32]:

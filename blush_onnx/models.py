@@ -8,126 +8,21 @@ that come with the package, in this order. docs/models.md describes the files.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from blush_onnx.errors import InputError, ModelError, OutputError
+from blush_onnx.model_config import ModelConfig
 
-SCHEMA_VERSION = 1
 MODEL_FILE = "model.onnx"
 CONFIG_FILE = "config.json"
 OFFICIAL_MODEL = "v1.0"
-METADATA_PREFIX = "blush_onnx."
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """What a host must know of a model.
-
-    Attributes
-    ----------
-    name : str
-    voxel_size : float
-        Å per voxel that the network works at.
-    patch_size : int
-        Side of its patches, voxels.
-    has_mask : bool
-        Whether it predicts a solvent mask.
-    licence, training : str
-        One line each.
-    storage : str
-        Precision of the stored weights, ``float16`` or ``float32``.
-    source_sha256 : str
-        Checksum of the checkpoint the model was made from.
-    sha256 : str or None
-        Checksum of model.onnx; None where only the graph's own metadata is known.
-    proof, self_test : mapping
-        How the graph was compared with the checkpoint, and the answers that
-        ``blush-onnx doctor`` compares with; empty where not known.
-    """
-
-    name: str
-    voxel_size: float
-    patch_size: int
-    has_mask: bool
-    licence: str = "unknown"
-    training: str = "unknown"
-    storage: str = "float32"
-    source_sha256: str = "unknown"
-    sha256: str | None = None
-    schema_version: int = SCHEMA_VERSION
-    proof: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    self_test: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any], origin: str) -> ModelConfig:
-        """Configuration from parsed JSON.
-
-        Parameters
-        ----------
-        values : mapping
-        origin : str
-            Where it came from, for errors.
-
-        Raises
-        ------
-        ModelError
-            Something needed is missing or of another schema version.
-        """
-        version = values.get("schema_version")
-        if version != SCHEMA_VERSION:
-            raise ModelError(
-                f"{origin}: schema version {version!r}, this release reads {SCHEMA_VERSION}; "
-                "import the checkpoint again, or update blush-onnx"
-            )
-        known = {field.name for field in dataclasses.fields(cls)}
-        try:
-            config = cls(**{key: value for key, value in values.items() if key in known})
-            sound = 0.1 <= float(config.voxel_size) <= 20 and 32 <= int(config.patch_size) <= 512
-        except (TypeError, ValueError) as error:
-            raise ModelError(f"{origin} is not a model description: {error}") from error
-        if not sound:
-            raise ModelError(
-                f"{origin}: voxel size {config.voxel_size} Å and patch side "
-                f"{config.patch_size} voxels make no sense"
-            )
-        return config
-
-    @classmethod
-    def from_graph(cls, metadata: Mapping[str, str], origin: str) -> ModelConfig:
-        """Configuration from an ONNX graph's own metadata.
-
-        Raises
-        ------
-        ModelError
-            The graph was not written by blush-onnx.
-        """
-        own = {
-            key[len(METADATA_PREFIX) :]: json.loads(value)
-            for key, value in metadata.items()
-            if key.startswith(METADATA_PREFIX)
-        }
-        if not own:
-            raise ModelError(f"{origin} is not a model of blush-onnx: its metadata are missing")
-        return cls.from_dict(own, origin)
-
-    def graph_metadata(self) -> dict[str, Any]:
-        """What is written into the graph itself."""
-        left_out = ("sha256", "proof", "self_test")
-        return {
-            METADATA_PREFIX + key: value
-            for key, value in dataclasses.asdict(self).items()
-            if key not in left_out
-        }
 
 
 @dataclass(frozen=True)
@@ -202,11 +97,20 @@ def registered_models() -> list[RegisteredModel]:
     for origin, root in (
         ("user", home()), *(("shared", p) for p in shared), ("bundled", bundled_folder())
     ):
-        for config in sorted(root.glob(f"*/{CONFIG_FILE}")):
-            name = config.parent.name
-            if not name.startswith("."):
-                found.setdefault(name, RegisteredModel(name, config.parent, origin))
+        for folder in _folders_in(root):
+            found.setdefault(folder.name, RegisteredModel(folder.name, folder, origin))
     return list(found.values())
+
+
+def _folders_in(root: Path) -> list[Path]:
+    """Model folders of one registry; none where it is missing or closed to this user."""
+    try:
+        return sorted(
+            folder for folder in root.iterdir()
+            if not folder.name.startswith(".") and (folder / CONFIG_FILE).is_file()
+        )
+    except OSError:
+        return []
 
 
 def find_model(model: str | os.PathLike[str] | None = None) -> Path:
@@ -234,7 +138,7 @@ def find_model(model: str | os.PathLike[str] | None = None) -> Path:
         chosen = OFFICIAL_MODEL if OFFICIAL_MODEL in known else bundled_default()
     if str(chosen) in known:
         return known[str(chosen)]
-    path = Path(chosen).expanduser()
+    path = _expanded(chosen)
     if (path.is_file() and path.suffix == ".onnx") or (path / CONFIG_FILE).is_file():
         return path
     hint = ""
@@ -271,13 +175,13 @@ def load_model(model: str | os.PathLike[str] | None = None) -> Model:
     try:
         content = path.read_bytes()
         config = (
-            ModelConfig.from_dict(json.loads(description.read_text("utf-8")), str(description))
+            ModelConfig.from_dict(json.loads(description.read_bytes()), str(description))
             if path.name == MODEL_FILE and description.is_file()
             else _config_of_graph(content, path)
         )
     except OSError as error:
         raise ModelError(f"cannot read the model {path}: {error.strerror or error}") from error
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # JSON, or the text it is written in
         raise ModelError(f"{description} is not valid JSON: {error}") from error
     digest = hashlib.sha256(content).hexdigest()
     if config.sha256 is not None and digest != config.sha256:
@@ -383,6 +287,14 @@ def remove(name: str) -> Path:
             return entry.folder
     find_model(name)
     raise ModelError(f"{name!r} is a path, not a name in the registry: delete it yourself")
+
+
+def _expanded(path: str | os.PathLike[str]) -> Path:
+    """Path with ~ and ~user expanded; as it is where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def _config_of_graph(content: bytes, path: Path) -> ModelConfig:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blush_onnx.errors import InputError
+from blush_onnx.masks import centred
 
 WINDOW_MARGIN = 9
 """Voxels at each border of a patch that (all but) do not count in the blend."""
@@ -67,6 +68,18 @@ def check_stride(stride: int, patch_size: int) -> None:
             f"stride {stride} is out of range: give a whole number from 1 to {largest}; "
             "a larger one would leave holes between the patches"
         )
+
+
+def padding(shape: tuple[int, ...], patch_size: int, stride: int) -> list[tuple[int, int]]:
+    """Zeros before and after each axis: none, unless a side is not larger than a patch."""
+    if min(shape) > patch_size:
+        return [(0, 0)] * 3
+    found = []
+    for side in shape:
+        padded = max(side, patch_size + stride)
+        place = centred(padded, side)
+        found.append((place.start, padded - place.stop))
+    return found
 
 
 def axis_origins(side: int, patch_size: int, stride: int) -> list[int]:

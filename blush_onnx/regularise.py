@@ -7,29 +7,23 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from blush_onnx import fourier, masks
-from blush_onnx.boxes import EvenCube, as_mask, as_volume, check_voxel_size
-from blush_onnx.denoiser import (
-    DEFAULT_STRIDE,
-    Denoised,
-    Denoiser,
-    Progress,
-    model_side,
-)
+from blush_onnx.boxes import as_mask, as_volume
+from blush_onnx.denoiser import DEFAULT_STRIDE, Denoiser, Progress
 from blush_onnx.errors import InputError
 from blush_onnx.fsc import (
     CUT_OFF_THRESHOLD,
     FscCurves,
     check_curve,
     cut_off_shell,
-    solvent_corrected,
+    half_map_fsc,
 )
-from blush_onnx.fsc import fsc as correlation
+from blush_onnx.grids import Grids
+from blush_onnx.references import Regularised, RegularisedClass, RegularisedHalf
 
 logger = logging.getLogger(__name__)
 
@@ -38,106 +32,8 @@ Array = npt.NDArray[np.float32]
 NETWORK_LIMIT_IN_HALF = 3
 NETWORK_LIMIT_IN_CLASS = 2
 """Shells below the end of the model's half-spectrum at which its output is no longer used."""
-MASK_EDGE_PER_VOXEL_SIZE = 20
-CLASS_MASK_EDGE_ANGSTROM = 10
 SHELL_ROUNDING = 1e-6
-
-
-@dataclass(frozen=True)
-class RegularisedHalf:
-    """One half-map turned into a reference.
-
-    Attributes
-    ----------
-    map : array, (z, y, x), float32
-        The reference: denoised up to the cut-off.
-    denoised : array like map
-        What the network returned under the mask, before the cut-off.
-    rho, cut_off : int
-        First shell with FSC < 1/7, and the shell that the denoised map is used up
-        to; in shells of the even cube around the box.
-    rho_angstrom, cut_off_angstrom : float
-        The same as resolutions, Å.
-    beyond_network : bool
-        Whether the half-map reaches further than the network, so that the
-        regularised map fills the shells beyond its limit.
-    solvent_mask : array like map
-        The network's own mask, 0…1.
-    network : Denoised
-        Patches, model and engine; its maps are at the model's voxel size.
-    warnings : tuple of str
-    """
-
-    map: Array
-    denoised: Array
-    rho: int
-    rho_angstrom: float
-    cut_off: int
-    cut_off_angstrom: float
-    beyond_network: bool
-    solvent_mask: Array
-    network: Denoised
-    warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class RegularisedClass:
-    """One class map turned into a reference.
-
-    Attributes
-    ----------
-    map : array, (z, y, x), float32
-    solvent_mask : array like map
-    cut_off, cut_off_angstrom : int, float
-        Shell where the network's output hands over, and the same in Å.
-    network : Denoised
-        Patches, model and engine; its maps are at the model's voxel size.
-    warnings : tuple of str
-    """
-
-    map: Array
-    solvent_mask: Array
-    cut_off: int
-    cut_off_angstrom: float
-    network: Denoised
-    warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Regularised:
-    """Two half-maps turned into two references.
-
-    Attributes
-    ----------
-    reference_1, reference_2 : array, (z, y, x), float32
-        One of each half; not independent half-maps any more, never to be deposited
-        as such, nor to be compared with each other by FSC.
-    average : array like them
-        Their mean.
-    fsc : FscCurves
-        Of the half-maps as they were given.
-    rho, cut_off : int
-    rho_angstrom, cut_off_angstrom : float
-        As in :class:`RegularisedHalf`.
-    beyond_network : bool
-    solvent_mask : array
-        Mean of the network's masks of the two halves.
-    halves : tuple of RegularisedHalf
-    warnings : tuple of str
-    """
-
-    reference_1: Array
-    reference_2: Array
-    average: Array
-    fsc: FscCurves
-    rho: int
-    rho_angstrom: float
-    cut_off: int
-    cut_off_angstrom: float
-    beyond_network: bool
-    solvent_mask: Array
-    halves: tuple[RegularisedHalf, RegularisedHalf]
-    warnings: tuple[str, ...]
+FINEST_CUT_OFF = 0.1
 
 
 def regularise_half(
@@ -193,10 +89,10 @@ def regularise_half(
         The work would not fit.
     """
     values = as_volume(unfiltered, "the half-map")
-    job = _Job.of(values, voxel_size, denoiser)
-    curve = job.curve(check_curve(fsc, max(values.shape) // 2 + 1))
+    grids = Grids.of(values.shape, voxel_size, denoiser.config.voxel_size)
+    curve = grids.curve_of_cube(check_curve(fsc, max(values.shape) // 2 + 1))
     return _half(
-        job, values, curve, denoiser, particle_diameter, regularised, mask, spectral_trailing,
+        grids, values, curve, denoiser, particle_diameter, regularised, mask, spectral_trailing,
         cut_off, stride, progress,
     )
 
@@ -247,33 +143,30 @@ def regularise_class(
         The work would not fit.
     """
     values = as_volume(regularised, "the map")
-    job = _Job.of(values, voxel_size, denoiser)
-    volume = job.box.pad_volume(values)
+    grids = Grids.of(values.shape, voxel_size, denoiser.config.voxel_size)
+    volume = grids.box.pad_volume(values)
     if mask is None:
-        edge = int(CLASS_MASK_EDGE_ANGSTROM / job.model_voxel_size)
-        radius = (job.model_side - edge) / 2 + 1
-        if particle_diameter is not None:
-            wanted = _check_diameter(particle_diameter) / (2 * job.model_voxel_size) + edge / 2
-            radius = min(wanted, radius)
-        network_mask = masks.radial_mask(job.model_side, radius, edge)
+        network_mask = masks.class_sphere(
+            grids.model_side, grids.model_voxel_size, _check_diameter(particle_diameter)
+        )
     else:
-        network_mask = job.rescaled_mask(as_mask(mask, values.shape))
+        network_mask = grids.mask_to_model(as_mask(mask, values.shape))
 
     network = denoiser.denoise_at_model_voxel_size(
-        fourier.rescale(volume, job.model_side), network_mask, stride, progress
+        grids.to_model(values), network_mask, stride, progress
     )
-    spectrum = fourier.forward(network.density * network_mask, job.side)
-    limit = job.model_side // 2 + 1 - NETWORK_LIMIT_IN_CLASS
+    spectrum = fourier.forward(network.density * network_mask, grids.side)
+    limit = grids.model_side // 2 + 1 - NETWORK_LIMIT_IN_CLASS
     out = fourier.apply_crossover(spectrum, limit, fourier.forward(volume))
     shell = limit
     if cut_off is not None:
-        shell = _shell_of(cut_off, job)
+        shell = _shell_of(cut_off, grids)
         out = fourier.apply_crossover(out, shell)
     return RegularisedClass(
-        map=job.box.crop(fourier.inverse(out)),
-        solvent_mask=job.solvent_mask(network),
+        map=grids.box.crop(fourier.inverse(out)),
+        solvent_mask=grids.mask_from_model(network.mask),
         cut_off=shell,
-        cut_off_angstrom=fourier.shell_to_angstrom(shell, job.side, job.voxel_size),
+        cut_off_angstrom=grids.angstrom(shell),
         network=network,
         warnings=network.warnings,
     )
@@ -343,11 +236,11 @@ def regularise(
         )
     if np.array_equal(halves[0], halves[1]):
         raise InputError("the two half-maps are the same map: give the two independent halves")
-    job = _Job.of(halves[0], voxel_size, denoiser)
-    curves = _curves(job, halves, fsc_mask, fsc)
+    grids = Grids.of(halves[0].shape, voxel_size, denoiser.config.voxel_size)
+    curves = _curves(grids, halves, fsc_mask, fsc)
     done = [
         _half(
-            job, half, curves.decisive, denoiser, particle_diameter, None, mask,
+            grids, half, curves.decisive, denoiser, particle_diameter, None, mask,
             spectral_trailing, cut_off, stride, _share(progress, number),
         )
         for number, half in enumerate(halves)
@@ -371,7 +264,7 @@ def regularise(
 
 
 def _half(
-    job: _Job,
+    grids: Grids,
     values: Array,
     curve: npt.NDArray[np.float64],
     denoiser: Denoiser,
@@ -386,106 +279,63 @@ def _half(
     """One half-map; `curve` is the FSC over the shells of the even cube."""
     if cut_off is not None and not spectral_trailing:
         raise InputError("a cut-off has no meaning without spectral trailing: give one of the two")
-    volume = job.box.pad_volume(values)
+    volume = grids.box.pad_volume(values)
     given = None if regularised is None else _same_shape(regularised, values)
-    network_mask, map_mask = _masks(job, particle_diameter, mask)
+    network_mask, map_mask = _masks(grids, particle_diameter, mask)
     warnings: list[str] = []
-    rho, shell = _cut_off(curve, cut_off, job, warnings)
+    rho, shell = _cut_off(curve, cut_off, grids, warnings)
     for warning in warnings:
-        logger.warning(warning)
+        logger.info(warning)
 
     network = denoiser.denoise_at_model_voxel_size(
-        fourier.rescale(volume, job.model_side), network_mask, stride, progress
+        grids.to_model(values), network_mask, stride, progress
     )
-    spectrum = fourier.forward(network.density * network_mask, job.side)
-    limit = job.model_side // 2 + 1 - NETWORK_LIMIT_IN_HALF
+    spectrum = fourier.forward(network.density * network_mask, grids.side)
+    limit = grids.model_side // 2 + 1 - NETWORK_LIMIT_IN_HALF
     beyond_network = shell > limit
     out = spectrum
     if beyond_network:
         filtered = (
             fourier.filter_by_shell(volume, np.clip(curve, 0, 1)) if given is None
-            else job.box.pad_volume(given)
+            else grids.box.pad_volume(given)
         )
         out = fourier.apply_crossover(spectrum, limit, fourier.forward(filtered * map_mask))
     if cut_off is not None or (spectral_trailing and not beyond_network):
         out = fourier.apply_crossover(out, shell)
     return RegularisedHalf(
-        map=job.box.crop(fourier.inverse(out)),
-        denoised=job.box.crop(fourier.inverse(spectrum)),
+        map=grids.box.crop(fourier.inverse(out)),
+        denoised=grids.box.crop(fourier.inverse(spectrum)),
         rho=rho,
-        rho_angstrom=fourier.shell_to_angstrom(rho, job.side, job.voxel_size),
+        rho_angstrom=grids.angstrom(rho),
         cut_off=shell,
-        cut_off_angstrom=fourier.shell_to_angstrom(shell, job.side, job.voxel_size),
+        cut_off_angstrom=grids.angstrom(shell),
         beyond_network=beyond_network,
-        solvent_mask=job.solvent_mask(network),
+        solvent_mask=grids.mask_from_model(network.mask),
         network=network,
         warnings=(*network.warnings, *warnings),
     )
 
 
-@dataclass(frozen=True)
-class _Job:
-    """Geometry of one piece of work: the even cube, and its side at the model's voxel size."""
-
-    box: EvenCube
-    voxel_size: float
-    model_voxel_size: float
-    model_side: int
-
-    @classmethod
-    def of(cls, values: Array, voxel_size: float, denoiser: Denoiser) -> _Job:
-        voxel_size = check_voxel_size(voxel_size)
-        box = EvenCube.around(values.shape)
-        model_voxel_size = denoiser.config.voxel_size
-        side = model_side(box, voxel_size, model_voxel_size)
-        return cls(box, voxel_size, model_voxel_size, side)
-
-    @property
-    def side(self) -> int:
-        return self.box.side
-
-    def curve(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """A curve over the shells of the box as one over those of the even cube around it."""
-        longest = max(self.box.shape)
-        if longest == self.side:
-            return values
-        shells = np.arange(self.side // 2 + 1) * longest / self.side
-        return np.interp(shells, np.arange(len(values)), values)
-
-    def rescaled_mask(self, mask: Array) -> Array:
-        padded = self.box.pad_mask(mask)
-        return np.clip(fourier.rescale(padded, self.model_side), 0, 1)
-
-    def solvent_mask(self, network: Denoised) -> Array:
-        return self.box.crop(np.clip(fourier.rescale(network.mask, self.side), 0, 1))
-
-
 def _masks(
-    job: _Job, particle_diameter: float | None, mask: npt.ArrayLike | None
+    grids: Grids, particle_diameter: float | None, mask: npt.ArrayLike | None
 ) -> tuple[Array, Array]:
     """Masks of a half-map at the model's voxel size and on its own grid."""
     if mask is not None:
-        own = as_mask(mask, job.box.shape)
-        return job.rescaled_mask(own), job.box.pad_mask(own)
-    diameter = None if particle_diameter is None else _check_diameter(particle_diameter)
-
-    def sphere(side: int, voxel_size: float) -> Array:
-        # The formula adds Å² to voxels; that is the published one, and the maps follow it.
-        edge = MASK_EDGE_PER_VOXEL_SIZE * voxel_size
-        radius = (side - edge) / 2
-        if diameter is not None:
-            radius = min(diameter * voxel_size + edge / 2, radius)
-        return masks.radial_mask(side, radius, edge)
-
-    return sphere(job.model_side, job.model_voxel_size), sphere(job.side, job.voxel_size)
+        own = as_mask(mask, grids.box.shape)
+        return grids.mask_to_model(own), grids.box.pad_mask(own)
+    diameter = _check_diameter(particle_diameter)
+    return (
+        masks.refinement_sphere(grids.model_side, grids.model_voxel_size, diameter),
+        masks.refinement_sphere(grids.side, grids.voxel_size, diameter),
+    )
 
 
 def _cut_off(
-    curve: npt.NDArray[np.float64], cut_off: float | None, job: _Job, warnings: list[str]
+    curve: npt.NDArray[np.float64], cut_off: float | None, grids: Grids, warnings: list[str]
 ) -> tuple[int, int]:
     rho, shell = cut_off_shell(curve)
     if cut_off is not None:
-        return rho, _shell_of(cut_off, job)
+        return rho, _shell_of(cut_off, grids)
     if rho < 3:
         warnings.append(
             f"the half-maps hardly agree (FSC below 1/7 from shell {rho}): next to nothing of the "
@@ -499,26 +349,26 @@ def _cut_off(
     return rho, shell
 
 
-def _shell_of(cut_off: float, job: _Job) -> int:
-    if not (math.isfinite(cut_off) and 0 < cut_off <= job.side * job.voxel_size):
+def _shell_of(cut_off: float, grids: Grids) -> int:
+    if not FINEST_CUT_OFF <= cut_off <= grids.side * grids.voxel_size:
         raise InputError(
-            f"cut-off {cut_off:g} Å is out of range: give a resolution above 0 and up to the "
-            f"length of the box, {job.side * job.voxel_size:.1f} Å"
+            f"cut-off {cut_off:g} Å is out of range: give a resolution from {FINEST_CUT_OFF:g} Å "
+            f"up to the length of the box, {grids.side * grids.voxel_size:.1f} Å"
         )
-    return max(int(job.side * job.voxel_size / cut_off + SHELL_ROUNDING), 1)
+    return max(int(grids.side * grids.voxel_size / cut_off + SHELL_ROUNDING), 1)
 
 
 def _curves(
-    job: _Job, halves: list[Array], fsc_mask: npt.ArrayLike | None, fsc: npt.ArrayLike | None
+    grids: Grids, halves: list[Array], fsc_mask: npt.ArrayLike | None, fsc: npt.ArrayLike | None
 ) -> FscCurves:
     if fsc is not None:
-        given = job.curve(check_curve(fsc, max(halves[0].shape) // 2 + 1))
-        return FscCurves(job.side, job.voxel_size, given=given)
-    first, second = (job.box.pad_volume(half) for half in halves)
-    if fsc_mask is None:
-        return FscCurves(job.side, job.voxel_size, unmasked=correlation(first, second))
-    mask = job.box.pad_mask(as_mask(fsc_mask, halves[0].shape, "the FSC mask"))
-    return solvent_corrected(first, second, mask, job.voxel_size)
+        given = grids.curve_of_cube(check_curve(fsc, max(halves[0].shape) // 2 + 1))
+        return FscCurves(grids.side, grids.voxel_size, given=given)
+    mask = None
+    if fsc_mask is not None:
+        mask = grids.box.pad_mask(as_mask(fsc_mask, halves[0].shape, "the FSC mask"))
+    first, second = (grids.box.pad_volume(half) for half in halves)
+    return half_map_fsc(first, second, grids.voxel_size, mask)
 
 
 def _share(progress: Progress | None, number: int) -> Progress | None:
@@ -528,7 +378,9 @@ def _share(progress: Progress | None, number: int) -> Progress | None:
     return lambda done, total: progress(number * total + done, 2 * total)
 
 
-def _check_diameter(particle_diameter: float) -> float:
+def _check_diameter(particle_diameter: float | None) -> float | None:
+    if particle_diameter is None:
+        return None
     if not (math.isfinite(particle_diameter) and particle_diameter > 0):
         raise InputError(f"particle diameter {particle_diameter:g} Å: give a length above 0")
     return float(particle_diameter)

@@ -7,8 +7,8 @@ back has the order, origin, start and cell of the map it was made from.
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from blush_onnx.errors import InputError, OutputError
 
 VOXEL_SIZE_TOLERANCE = 1e-3
 """Relative difference between two voxel sizes that is taken for rounding."""
+MASK_VOXEL_SIZE_TOLERANCE = 0.01
 COMPLEX_MODES = (3, 4)
 LABEL_LENGTH = 80
 LARGEST_NUMBER_OF_LABELS = 10
@@ -48,6 +49,8 @@ class MapFile:
     labels : tuple of str
     axes : tuple of int
         For (z, y, x), which axis of the file's array it was.
+    voxel_size_given : bool
+        Whether the voxel size is the caller's and not the header's.
     """
 
     path: Path
@@ -57,6 +60,7 @@ class MapFile:
     header: dict[str, Any]
     labels: tuple[str, ...]
     axes: tuple[int, ...]
+    voxel_size_given: bool = False
 
 
 def read_map(path: str | Path, voxel_size: float | None = None) -> MapFile:
@@ -80,15 +84,14 @@ def read_map(path: str | Path, voxel_size: float | None = None) -> MapFile:
     """
     path = Path(path)
     array, header, labels = _read(path)
-    file_axes = [int(header[name]) for name in ("maps", "mapr", "mapc")]
-    if sorted(file_axes) != [1, 2, 3]:
-        raise InputError(f"{path}: the header's axis order {file_axes} makes no sense")
-    axes = tuple(file_axes.index(axis) for axis in (3, 2, 1))
-    size = _voxel_size(path, header) if voxel_size is None else check_voxel_size(voxel_size)
-    data = as_volume(array.transpose(axes), str(path))
-    return MapFile(
-        path, np.ascontiguousarray(data), size, _sha256(path), header, labels, axes
-    )
+    axes = _axes(path, header)
+    data = np.ascontiguousarray(as_volume(array.transpose(axes), str(path)))
+    if voxel_size is None:
+        size = _voxel_size(path, header)
+    else:
+        size = check_voxel_size(voxel_size)
+        _set_voxel_size(header, data.shape, size)
+    return MapFile(path, data, size, _sha256(path), header, labels, axes, voxel_size is not None)
 
 
 def read_mask(path: str | Path, like: MapFile) -> tuple[npt.NDArray[np.float32], str]:
@@ -110,17 +113,20 @@ def read_mask(path: str | Path, like: MapFile) -> tuple[npt.NDArray[np.float32],
     Raises
     ------
     InputError
-        Unreadable, another box than the map, or empty.
+        Unreadable, another box or voxel size than the map, or empty. The voxel size
+        is not looked at where it is unset or the map's was given by the caller.
     """
     path = Path(path)
     array, header, _ = _read(path)
-    if not np.any(array):
-        raise InputError(f"the mask {path} is empty: no voxel is above 0")
-    file_axes = [int(header[name]) for name in ("maps", "mapr", "mapc")]
-    if sorted(file_axes) != [1, 2, 3]:
-        raise InputError(f"{path}: the header's axis order {file_axes} makes no sense")
-    data = array.transpose([file_axes.index(axis) for axis in (3, 2, 1)])
-    return as_mask(data, like.data.shape, f"the mask {path}"), _sha256(path)
+    mask = as_mask(array.transpose(_axes(path, header)), like.data.shape, f"the mask {path}")
+    size = _header_voxel_size(header)[0]
+    differs = abs(size - like.voxel_size) > MASK_VOXEL_SIZE_TOLERANCE * like.voxel_size
+    if size > 0 and differs and not like.voxel_size_given:  # 0: its program did not write any
+        raise InputError(
+            f"the mask {path} has the voxel size {size:g} Å, the map {like.voxel_size:g} Å: "
+            "give a mask of this map, or the right voxel size of both with --voxel-size"
+        )
+    return mask, _sha256(path)
 
 
 def check_halves(first: MapFile, second: MapFile) -> None:
@@ -176,9 +182,6 @@ def write_map(
             mrc.set_volume()
             for name in _KEPT_FIELDS:
                 mrc.header[name] = like.header[name]
-            size = like.voxel_size
-            if abs(_header_voxel_size(like.header)[0] - size) > VOXEL_SIZE_TOLERANCE * size:
-                mrc.header.cella = tuple(size * int(mrc.header[n]) for n in ("mx", "my", "mz"))
             labels = [*like.labels, label][-LARGEST_NUMBER_OF_LABELS:]
             for i, text in enumerate(labels):
                 mrc.header.label[i] = text.encode("ascii", "replace")[:LABEL_LENGTH]
@@ -188,14 +191,15 @@ def write_map(
 
 
 def _read(path: Path) -> tuple[npt.NDArray[Any], dict[str, Any], tuple[str, ...]]:
-    """Array, header fields and labels of a file that is a real MRC volume."""
+    """Array in the file's own axis order, header fields and labels of a real MRC volume."""
     import mrcfile
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what matters is checked here
+        with warnings.catch_warnings(record=True) as noticed:
+            warnings.simplefilter("always")
+            with mrcfile.open(path, mode="r", header_only=True) as mrc:
+                _check_kind(path, mrc.header)
             with mrcfile.open(path, mode="r") as mrc:
-                _check_kind(path, mrc)
                 array = mrc.data
                 header = {name: mrc.header[name].copy() for name in _KEPT_FIELDS}
                 count = min(max(int(mrc.header.nlabl), 0), LARGEST_NUMBER_OF_LABELS)
@@ -207,24 +211,39 @@ def _read(path: Path) -> tuple[npt.NDArray[Any], dict[str, Any], tuple[str, ...]
         raise InputError(f"{path} does not exist") from error
     except InputError:
         raise
-    except (ValueError, EOFError, zlib.error) as error:
-        raise InputError(f"{path} is not a readable MRC map: {error}") from error
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception as error:  # on damaged files mrcfile and the decompressors raise anything
+        raise InputError(f"{path} is not a readable MRC map: {error}") from error
+    for warning in noticed:
+        if "larger than expected" in str(warning.message):
+            raise InputError(f"{path} does not fit its header: {warning.message}")
     return array, header, labels
 
 
-def _check_kind(path: Path, mrc: Any) -> None:
-    mode, group = int(mrc.header.mode), int(mrc.header.ispg)
-    shape = tuple(int(mrc.header[name]) for name in ("nz", "ny", "nx"))
+def _check_kind(path: Path, header: Any) -> None:
+    mode, group = int(header.mode), int(header.ispg)
+    shape = tuple(int(header[name]) for name in ("nz", "ny", "nx"))
+    if min(shape) < 1:
+        raise InputError(f"{path} is not a readable MRC map: its header claims the box {shape}")
     if mode in COMPLEX_MODES:
         raise InputError(f"{path} holds complex values (mode {mode}): expected a density map")
     # Old programs write volumes with space group 0 as well; then mz tells, or a cube.
-    stack = group == 0 and int(mrc.header.mz) != shape[0] and len(set(shape)) > 1
-    if stack or group == 401 or path.name.endswith((".mrcs", ".mrcs.gz", ".mrcs.bz2")):
+    mz = int(header.mz)
+    stack = group == 0 and shape[0] > 1 and (mz == 1 or (mz != shape[0] and len(set(shape)) > 1))
+    endings = (".mrcs", ".mrcs.gz", ".mrcs.bz2")
+    if stack or group == 401 or path.name.lower().endswith(endings):
         raise InputError(f"{path} is a stack of {shape[0]} images or volumes: expected one volume")
-    if mrc.data is None or mrc.data.ndim != 3 or shape[0] == 1:
+    if shape[0] == 1:
         raise InputError(f"{path} has the shape {shape}: expected a volume, not an image")
+
+
+def _axes(path: Path, header: dict[str, Any]) -> tuple[int, ...]:
+    """For (z, y, x), which axis of the file's array it is."""
+    order = [int(header[name]) for name in ("maps", "mapr", "mapc")]
+    if sorted(order) != [1, 2, 3]:
+        raise InputError(f"{path}: the header's axis order {order} makes no sense")
+    return tuple(order.index(axis) for axis in (3, 2, 1))
 
 
 def _header_voxel_size(header: dict[str, Any]) -> tuple[float, float, float]:
@@ -238,7 +257,8 @@ def _header_voxel_size(header: dict[str, Any]) -> tuple[float, float, float]:
 
 def _voxel_size(path: Path, header: dict[str, Any]) -> float:
     sizes = _header_voxel_size(header)
-    if max(sizes) - min(sizes) > VOXEL_SIZE_TOLERANCE * abs(sizes[0]):
+    finite = all(math.isfinite(size) for size in sizes)
+    if not finite or max(sizes) - min(sizes) > VOXEL_SIZE_TOLERANCE * abs(sizes[0]):
         x, y, z = sizes
         raise InputError(
             f"{path}: the voxel size differs along the axes ({x:g}, {y:g}, {z:g} Å): give the "
@@ -248,6 +268,13 @@ def _voxel_size(path: Path, header: dict[str, Any]) -> float:
         return check_voxel_size(sizes[0])
     except InputError as error:
         raise InputError(f"{path}: {error} with --voxel-size") from error
+
+
+def _set_voxel_size(header: dict[str, Any], shape: tuple[int, ...], size: float) -> None:
+    """Make the header's cell that of the box, (z, y, x), at a voxel size."""
+    for axis, count in zip("zyx", shape, strict=True):
+        header[f"m{axis}"][...] = count
+        header["cella"][axis] = count * size
 
 
 def _sha256(path: Path) -> str:

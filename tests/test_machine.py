@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from blush_onnx import OutOfMemoryError, machine
-from blush_onnx.denoiser import (
+from blush_onnx.grids import (
     BYTES_A_VOXEL_AT_MODEL_SIZE,
     BYTES_A_VOXEL_IN,
     BYTES_OF_NETWORK,

@@ -90,10 +90,19 @@ def test_descriptions_that_make_no_sense_are_refused(tiny_model: Path, tmp_path:
         ({"schema_version": 99}, "schema version 99"),
         ({"voxel_size": -1}, "make no sense"),
         ({"patch_size": "large"}, "not a model description"),
+        ({"patch_size": 64.5}, "not a model description"),
+        ({"voxel_size": "1.5"}, "not a model description"),
+        ({"sha256": 5}, "not a model description"),
     ):
         (folder / "config.json").write_text(json.dumps({**description, **change}))
         with pytest.raises(ModelError, match=message):
             models.load_model(folder)
+    (folder / "config.json").write_text("[]")
+    with pytest.raises(ModelError, match="not a model description"):
+        models.load_model(folder)
+    (folder / "config.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(ModelError, match="not valid JSON"):
+        models.load_model(folder)
     (folder / "config.json").write_text("{")
     with pytest.raises(ModelError, match="not valid JSON"):
         models.load_model(folder)

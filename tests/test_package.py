@@ -70,8 +70,8 @@ def test_data_flows_one_way() -> None:
         for path in (ROOT / "blush_onnx").glob("*.py")
         if path.stem != "__init__"
     }
-    order = ["errors", "fourier", "masks", "boxes", "patches", "fsc", "machine", "models",
-             "denoiser", "regularise"]
+    order = ["errors", "fourier", "masks", "boxes", "patches", "fsc", "machine", "grids",
+             "model_config", "models", "denoiser", "references", "regularise"]
     for place, module in enumerate(order):
         later = set(order[place + 1 :]) | {"cli", "hosts", "report"}
         assert not imports[module] & later, module

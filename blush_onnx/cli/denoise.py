@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,8 @@ MAP_FILES = ("denoised.mrc", "mask.mrc", "report.json")
 REFERENCE_LABEL = "blush-onnx {}: denoised reference, no half-map; not for deposition or FSC"
 MASK_LABEL = "blush-onnx {}: solvent mask of the network"
 
-_PATH = click.Path(path_type=Path)
+_MASKS = {"fsc": "mask", "network": "denoise_mask"}
+_PATH = click.Path(path_type=Path, readable=False)
 
 
 @click.command(
@@ -101,6 +103,7 @@ def denoise(
     """
     _check_usage(maps, options)
     with OutputFolder(out, HALF_FILES if len(maps) == 2 else MAP_FILES, overwrite) as folder:
+        folder.require_other_than([*maps, *(options[m] for m in _MASKS.values() if options[m])])
         run = _Run(maps, options, quiet)
         folder.require_space(4 * run.inputs[0].data.size * len(folder.names))
         run.compute()
@@ -129,6 +132,7 @@ class _Run:
 
     def __init__(self, maps: tuple[Path, ...], options: dict[str, Any], quiet: bool) -> None:
         from blush_onnx import volume_io
+        from blush_onnx.half_map_checks import denoised_already
 
         self.options = options
         self.quiet = quiet
@@ -143,9 +147,10 @@ class _Run:
         ]
         if len(maps) == 2:
             volume_io.check_halves(*self.inputs)
+        self.warnings += filter(None, map(denoised_already, self.inputs))
         self.masks: dict[str, npt.NDArray[np.float32]] = {}
         self.mask_files: dict[str, tuple[str, str]] = {}
-        for role, option in (("fsc", "mask"), ("network", "denoise_mask")):
+        for role, option in _MASKS.items():
             if options[option]:
                 self.masks[role], digest = volume_io.read_mask(options[option], self.inputs[0])
                 self.mask_files[role] = (str(options[option]), digest)
@@ -193,7 +198,6 @@ class _Run:
     def write(self, folder: OutputFolder) -> None:
         """Write maps and report to their staged places."""
         from blush_onnx import Regularised, __version__, volume_io
-        from blush_onnx.errors import OutputError
         from blush_onnx.report import record
 
         start = time.perf_counter()
@@ -221,10 +225,7 @@ class _Run:
             denoiser=self.denoiser, model=self.model, result=result, files=folder.names,
             seconds=self.seconds, warnings=self.warnings,
         )
-        try:
-            record.write_record(folder.path("report.json"), report)
-        except OSError as error:
-            raise OutputError(f"cannot write report.json: {error.strerror or error}") from error
+        folder.write_text("report.json", record.as_json(report))
 
     def print_table(self, folder: OutputFolder) -> None:
         """A few lines on what was done."""
@@ -288,6 +289,6 @@ class _Progress:
 
             self._bar = tqdm(
                 total=total, desc="Denoising", unit="patch", leave=False,
-                disable=True if self._quiet else None,  # None: only on a terminal
+                disable=True if self._quiet or sys.stderr is None else None,  # only on a terminal
             )
         self._bar.update(done - self._bar.n)

@@ -40,10 +40,13 @@ def run_guarded(command: click.Command, arguments: list[str] | None) -> Any:
     arguments : list of str, optional
         The process's own by default.
     """
-    signal.signal(signal.SIGTERM, _terminate)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _terminate)
     obj: dict[str, bool] = {}
     try:
-        with command.make_context("blush-onnx", list(arguments or sys.argv[1:]), obj=obj) as ctx:
+        with command.make_context("blush-onnx", list(arguments), obj=obj) as ctx:
             command.invoke(ctx)
     except click.exceptions.Exit as finished:
         sys.exit(finished.exit_code)
@@ -59,7 +62,7 @@ def run_guarded(command: click.Command, arguments: list[str] | None) -> Any:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
     except Exception as error:
-        if "--debug" in (arguments or sys.argv[1:]):
+        if "--debug" in arguments:
             raise
         _fail(_in_one_line(error))
 

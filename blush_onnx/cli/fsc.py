@@ -13,7 +13,7 @@ from blush_onnx.cli.output_folder import OutputFolder
 if TYPE_CHECKING:
     from blush_onnx.fsc import FscCurves
 
-_PATH = click.Path(path_type=Path)
+_PATH = click.Path(path_type=Path, readable=False)
 
 
 @click.command(
@@ -43,24 +43,26 @@ def fsc(
     """
     from blush_onnx import volume_io
     from blush_onnx.boxes import EvenCube
-    from blush_onnx.fsc import FscCurves, solvent_corrected
-    from blush_onnx.fsc import fsc as correlation
+    from blush_onnx.fsc import half_map_fsc
+    from blush_onnx.half_map_checks import denoised_already
     from blush_onnx.report.record import curve_rows
 
     with OutputFolder(out.parent, [out.name], overwrite) as folder:
         first, second = (volume_io.read_map(path, voxel_size) for path in (half1, half2))
         volume_io.check_halves(first, second)
         box = EvenCube.around(first.data.shape)
-        padded = box.pad_volume(first.data), box.pad_volume(second.data)
-        if mask is None:
-            curves = FscCurves(box.side, first.voxel_size, unmasked=correlation(*padded))
-        else:
-            values, _ = volume_io.read_mask(mask, first)
-            curves = solvent_corrected(*padded, box.pad_mask(values), first.voxel_size)
+        values = None
+        if mask is not None:
+            values = box.pad_mask(volume_io.read_mask(mask, first)[0])
+        curves = half_map_fsc(
+            box.pad_volume(first.data), box.pad_volume(second.data), first.voxel_size, values
+        )
         columns, rows = curve_rows(curves)
         lines = [",".join(columns)]
         lines += [",".join(f"{value:.6g}" for value in row) for row in rows]
-        folder.path(out.name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        folder.write_text(out.name, "\n".join(lines) + "\n")
+    for warning in filter(None, map(denoised_already, (first, second))):
+        click.echo(f"Warning: {warning}", err=True)
     _print(curves, columns, rows)
     click.echo(f"Written to {out}")
 

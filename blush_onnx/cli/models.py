@@ -11,7 +11,7 @@ import click
 
 from blush_onnx.cli.failures import debug_option
 
-_PATH = click.Path(path_type=Path)
+_PATH = click.Path(path_type=Path, readable=False)
 
 
 @click.group(epilog="Example: blush-onnx models fetch v1.0")

@@ -35,6 +35,11 @@ class OutputFolder:
         self._staging: Path | None = None
 
     def __enter__(self) -> OutputFolder:
+        folders = [name for name in self.names if (self.folder / name).is_dir()]
+        if folders:
+            raise OutputError(
+                f"{self.folder / folders[0]} is a folder: choose another --out, or remove it"
+            )
         existing = [name for name in self.names if (self.folder / name).exists()]
         if existing and not self._overwrite:
             raise OutputError(
@@ -76,6 +81,38 @@ class OutputFolder:
                 f"the results need {needed / 2**20:.0f} MiB, and {free / 2**20:.0f} MiB are free "
                 f"in {self.folder}"
             )
+
+    def require_other_than(self, inputs: Sequence[Path]) -> None:
+        """Refuse to replace a file that the results are made from.
+
+        Raises
+        ------
+        OutputError
+            An output would take an input's place.
+        """
+        for name in self.names:
+            for path in inputs:
+                target = self.folder / name
+                if target.exists() and path.exists() and target.samefile(path):
+                    raise OutputError(
+                        f"{path} is an input and would be replaced: choose another --out"
+                    )
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write one of the files, as text.
+
+        Raises
+        ------
+        OutputError
+            It cannot be written.
+        """
+        try:
+            # File names that are not Unicode come back from the system with lone surrogates.
+            self.path(name).write_text(text, encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {self.folder / name}: {error.strerror or error}"
+            ) from error
 
     def path(self, name: str) -> Path:
         """Where to write one of the files for now."""

@@ -12,6 +12,8 @@ PROVIDER_NAMES = ("auto", "cuda", "tensorrt", "openvino", "migraphx", "directml"
 AUTO_ORDER = ("cuda", "migraphx", "directml", "openvino", "cpu")
 """Fastest first. TensorRT is left out: it builds for minutes before the first patch."""
 
+MOST_THREADS = 1024
+
 NO_RUNTIME = (
     "no inference runtime is installed: pip install 'blush-onnx[cpu]', or one of the extras "
     "gpu, gpu-cuda12, openvino"
@@ -70,8 +72,8 @@ def create_engine(
         raise InputError(f"unknown provider {provider!r}: choose from {', '.join(PROVIDER_NAMES)}")
     if device < 0:
         raise InputError(f"device {device} is negative: cards are numbered from 0")
-    if threads is not None and threads < 1:
-        raise InputError(f"{threads} threads: give 1 or more")
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise InputError(f"{threads} threads: give 1 to {MOST_THREADS}")
     installed = installed_providers()
     if not installed:
         raise EngineError(NO_RUNTIME)

@@ -61,6 +61,12 @@ class OnnxRuntimeEngine:
         on_cpu = session.get_providers()[0] == PROVIDERS["cpu"]
         self._one_by_one = on_cpu if one_by_one is None else one_by_one
         self._outputs = [output.name for output in session.get_outputs()]
+        inputs = {value.name for value in session.get_inputs()}
+        if inputs != {"grid", "local_std"} or "density" not in self._outputs:
+            raise EngineError(
+                f"the graph takes {', '.join(sorted(inputs))} and gives "
+                f"{', '.join(self._outputs)}: not a Blush network"
+            )
         self.description = description or _describe_foreign(session)
 
     def run(self, grid: Array, local_std: Array) -> tuple[Array, Array | None]:

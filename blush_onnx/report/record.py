@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from blush_onnx.denoiser import Denoiser
 from blush_onnx.diagnostics import versions
 from blush_onnx.fsc import FscCurves, resolution
 from blush_onnx.models import Model
-from blush_onnx.regularise import Regularised, RegularisedClass
+from blush_onnx.references import Regularised, RegularisedClass
 from blush_onnx.volume_io import MapFile
 
 SCHEMA = "blush-onnx report 1"
@@ -119,10 +118,9 @@ def denoise_record(
     return cleaned
 
 
-def write_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a report as JSON."""
-    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+def as_json(record: Mapping[str, Any]) -> str:
+    """A report as the text of its file."""
+    return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def curve_rows(curves: FscCurves) -> tuple[list[str], list[list[float]]]:

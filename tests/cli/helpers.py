@@ -143,7 +143,7 @@ BAD_MAPS: dict[str, tuple[Callable[[Path], object], str]] = {
     "huge_nx": (_fields((0, "<i", 2_000_000_000)), "not a readable MRC map"),
     "huge_box": (_fields(*[(4 * i, "<i", 2_000_000_000) for i in range(3)]), "not a readable"),
     "negative_nx": (_fields((0, "<i", -40)), "not a readable MRC map"),
-    "zero_nx": (_fields((0, "<i", 0)), "at least 8 voxels"),
+    "zero_nx": (_fields((0, "<i", 0)), "claims the box (40, 40, 0)"),
     "extended_header_longer_than_file": (_fields((92, "<i", 2_000_000)), "extended header"),
     "axis_order": (_fields((64, "<i", 2)), "axis order"),
     "image_stack": (_images, "stack of 24 images"),

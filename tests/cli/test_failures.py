@@ -146,9 +146,9 @@ def test_the_same_map_under_two_names_fails(
         ("--voxel-size", "nan", "voxel size nan Å is out of range"),
         ("--stride", "0", "stride 0 is out of range: give a whole number from 1 to 43"),
         ("--stride", "44", "stride 44 is out of range"),
-        ("--batch-size", "0", "batch size 0: give 1 or more"),
+        ("--batch-size", "0", "batch size 0: give 1 to"),
         ("--batch-size", "9" * 30, "batch size"),
-        ("--threads", "0", "0 threads: give 1 or more"),
+        ("--threads", "0", "0 threads: give 1 to"),
         ("--threads", "99999999999", "threads"),
         ("--device", "-1", "device -1 is negative"),
         ("--cut-off", "0", "cut-off 0 Å is out of range"),
@@ -490,3 +490,26 @@ def test_an_unknown_command_is_wrong_usage() -> None:
     assert done.returncode == 2
     assert "No such command 'denoize'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_output_that_would_replace_an_input_fails(
+    tiny: Options, tmp_path: Path, half_maps: Halves
+) -> None:
+    out = tmp_path / "out"
+    assert run_cli("denoise", half_maps[0], "--out", out, *tiny).returncode == 0
+    done = run_cli("denoise", out / "denoised.mrc", "--out", out, *tiny, "--overwrite")
+    assert_fails(done, "is an input and would be replaced")
+
+
+def test_maps_that_were_denoised_already_get_a_warning(
+    tiny: Options, tmp_path: Path, half_maps: Halves
+) -> None:
+    assert run_cli("denoise", *half_maps, "--out", tmp_path / "a", *tiny).returncode == 0
+    again = [tmp_path / "a" / f"denoised_{i}.mrc" for i in (1, 2)]
+    for command in (
+        ("denoise", *again, "--out", tmp_path / "b", *tiny),
+        ("fsc", *again, "--out", tmp_path / "fsc.csv"),
+    ):
+        done = run_cli(*command)
+        assert done.returncode == 0
+        assert done.stderr.count("was denoised by blush-onnx already") == 2

@@ -68,6 +68,18 @@ def test_such_a_session_is_an_error_that_says_so(
     )
 
 
+def test_the_graph_of_another_network_is_refused() -> None:
+    import onnx
+    from onnx import helper
+
+    shape = ["batch", 64, 64, 64]
+    x, y = (helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, shape) for n in "xy")
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "other", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    with pytest.raises(EngineError, match="not a Blush network"):
+        create_engine(model.SerializeToString(), "cpu", device=0, threads=1, patch_size=64)
+
+
 def test_a_graph_that_the_runtime_cannot_load_is_refused() -> None:
     with pytest.raises(EngineError, match="onnxruntime cannot start CPUExecutionProvider"):
         create_engine(b"no graph", "cpu", device=0, threads=1, patch_size=64)
