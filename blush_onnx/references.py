@@ -108,3 +108,8 @@ class Regularised:
     solvent_mask: Array
     halves: tuple[RegularisedHalf, RegularisedHalf]
     warnings: tuple[str, ...]
+
+    @property
+    def network(self) -> Denoised:
+        """Patches, model and engine of the first half; those of the second are the same."""
+        return self.halves[0].network

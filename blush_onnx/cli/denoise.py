@@ -232,8 +232,8 @@ class _Run:
         from blush_onnx import Regularised
 
         result, engine = self.result, self.denoiser.engine.description
+        network = result.network
         rows: list[tuple[str, str]] = []
-        network = result.halves[0].network if isinstance(result, Regularised) else result.network
         count = len(self.inputs)
         if isinstance(result, Regularised):
             kind = "solvent-corrected" if result.fsc.corrected is not None else "unmasked"
@@ -242,7 +242,7 @@ class _Run:
             )
         rows += [
             ("Cut-off", self._cut_off_text()),
-            ("Patches", f"{network.patches * count} ({network.patches_skipped * count} skipped)"),
+            ("Patches", f"{count * network.patches} ({count * network.patches_skipped} skipped)"),
             ("Model", f"{self.model.config.name} ({self.model.path.parent})"),
             ("Engine", f"{engine.library}, {engine.provider} ({engine.reason})"),
             ("Seconds", ", ".join(f"{k} {v:.1f}" for k, v in self.seconds.items())),

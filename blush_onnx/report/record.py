@@ -60,7 +60,7 @@ def denoise_record(
         Ready for JSON; no NaN, infinities are null.
     """
     halves = isinstance(result, Regularised)
-    network = result.halves[0].network if isinstance(result, Regularised) else result.network
+    network = result.network
     engine = denoiser.engine.description
     cut_off: dict[str, Any] = {
         "shell": result.cut_off,
