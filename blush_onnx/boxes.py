@@ -46,7 +46,8 @@ def as_volume(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float32]:
         )
     if array.dtype.kind not in "fiu":
         raise InputError(f"{name} holds {array.dtype} values: expected real numbers")
-    volume = array.astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):  # what overflows is refused below
+        volume = array.astype(np.float32, copy=False)
     low, high = float(volume.min()), float(volume.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         bad = int(np.count_nonzero(~np.isfinite(volume)))

@@ -13,7 +13,6 @@ import collections
 import gzip
 import hashlib
 import io
-import math
 import pickle  # noqa: S403  # only through the restricted reader below
 import zipfile
 from collections.abc import Callable, Mapping
@@ -33,15 +32,15 @@ State = dict[str, npt.NDArray[np.floating]]
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _STORAGE_TYPES = {
-    "DoubleStorage": np.dtype("<f8"),
-    "FloatStorage": np.dtype("<f4"),
-    "HalfStorage": np.dtype("<f2"),
-    "LongStorage": np.dtype("<i8"),
-    "IntStorage": np.dtype("<i4"),
-    "ShortStorage": np.dtype("<i2"),
-    "CharStorage": np.dtype("i1"),
-    "ByteStorage": np.dtype("u1"),
-    "BoolStorage": np.dtype("?"),
+    "DoubleStorage": "<f8",
+    "FloatStorage": "<f4",
+    "HalfStorage": "<f2",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ShortStorage": "<i2",
+    "CharStorage": "i1",
+    "ByteStorage": "u1",
+    "BoolStorage": "?",
 }
 
 
@@ -142,8 +141,11 @@ def as_checkpoint(loaded: object, sha256: str, name: str) -> Checkpoint:
     for key, value in state.items():
         if not np.issubdtype(value.dtype, np.floating) or not np.isfinite(value).all():
             raise ModelError(f"{name}: the weights {key} are not finite real numbers")
-    voxel_size, block_size = float(loaded["voxel_size"]), float(loaded["block_size"])
-    if not 0.1 <= voxel_size <= 20 or block_size != int(block_size) or not 32 <= block_size <= 512:
+    try:
+        voxel_size, block_size = float(loaded["voxel_size"]), float(loaded["block_size"])
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{name}: voxel_size and block_size should be numbers") from error
+    if not 0.1 <= voxel_size <= 20 or not 32 <= block_size <= 512 or block_size % 1:
         raise ModelError(
             f"{name}: voxel size {voxel_size} Å and patch side {block_size} voxels make no sense"
         )
@@ -249,10 +251,10 @@ class _Reader(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> npt.NDArray[Any]:
         if not (isinstance(pid, tuple) and len(pid) >= 5 and pid[0] == "storage"):
             raise ModelError("is damaged: an array is not described as PyTorch does")
-        _, dtype, key, _, length = pid[:5]
-        if not isinstance(dtype, np.dtype) or not isinstance(length, int) or length < 0:
+        _, code, key, _, length = pid[:5]
+        if code not in _STORAGE_TYPES.values() or not isinstance(length, int) or length < 0:
             raise ModelError("is damaged: an array has no type or length")
-        return self._storage(dtype, str(key), length)
+        return self._storage(np.dtype(code), str(key), length)
 
 
 def _tensor(
@@ -264,7 +266,10 @@ def _tensor(
     if any(s < 0 for s in (*size, *stride)) or offset < 0 or len(size) != len(stride):
         raise ModelError("is damaged: a tensor has a negative size")
     last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
-    if math.prod(size) and last >= storage.size:
+    elements = 1
+    for n in size:
+        elements *= n
+    if elements > storage.size or (elements and last >= storage.size):
         raise ModelError("is damaged: a tensor reaches beyond its array")
     view: npt.NDArray[Any] = np.ndarray(
         size, storage.dtype, buffer=storage.data, offset=offset * item,
@@ -277,22 +282,21 @@ def _parameter(tensor: npt.NDArray[Any], *_: object) -> npt.NDArray[Any]:
     return tensor
 
 
-def _number_type(code: str, *_: object) -> np.dtype[Any]:
-    dtype = np.dtype(code)
-    if dtype.kind not in "fiub":
-        raise ModelError(f"holds a NumPy value of the type {code}")
-    return dtype
-
-
 class _NumberType:
     """Stands for a pickled numpy.dtype: the state that follows is its byte order."""
 
-    def __init__(self, code: str, *_: object) -> None:
-        self.dtype = _number_type(code)
+    def __init__(self, code: str) -> None:
+        self.dtype = np.dtype(code)
+        if self.dtype.kind not in "fiub":
+            raise ModelError(f"holds a NumPy value of the type {code}")
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         if state[1] == ">":
             self.dtype = self.dtype.newbyteorder(">")
+
+
+def _number_type(code: str, *_: object) -> _NumberType:
+    return _NumberType(code)
 
 
 def _number(kind: _NumberType, content: bytes | str) -> Any:
@@ -304,13 +308,31 @@ def _encode(text: str, *_: object) -> bytes:
     return text.encode("latin1")
 
 
-_KNOWN: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-    ("torch._utils", "_rebuild_tensor"): _tensor,
-    ("torch._utils", "_rebuild_parameter"): _parameter,
-    ("numpy", "dtype"): _NumberType,
-    ("numpy.core.multiarray", "scalar"): _number,
-    ("numpy._core.multiarray", "scalar"): _number,
-    ("_codecs", "encode"): _encode,
+class _Callable:
+    """A function that a pickle may call and can do nothing else with.
+
+    Pickles can set attributes on what they name; here that is refused.
+    """
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)
+
+    def __setstate__(self, _: object) -> None:
+        raise ModelError("tries to change what it is read with; nothing of it was run")
+
+
+_KNOWN: dict[tuple[str, str], _Callable] = {
+    ("collections", "OrderedDict"): _Callable(collections.OrderedDict),
+    ("torch._utils", "_rebuild_tensor_v2"): _Callable(_tensor),
+    ("torch._utils", "_rebuild_tensor"): _Callable(_tensor),
+    ("torch._utils", "_rebuild_parameter"): _Callable(_parameter),
+    ("numpy", "dtype"): _Callable(_number_type),
+    ("numpy.core.multiarray", "scalar"): _Callable(_number),
+    ("numpy._core.multiarray", "scalar"): _Callable(_number),
+    ("_codecs", "encode"): _Callable(_encode),
 }

@@ -28,17 +28,23 @@ Patch = tuple[str, Array, Array]
 
 
 def build_model(
-    checkpoint: Checkpoint, name: str, *, licence: str = "unknown", training: str = "unknown"
+    checkpoint: Checkpoint,
+    name: str,
+    *,
+    licence: str = "unknown",
+    training: str = "unknown",
+    half: bool | None = None,
 ) -> tuple[ModelConfig, bytes]:
     """ONNX file and configuration of a checkpoint.
 
-    The weights are stored in half precision where that loses nothing, else in single.
 
     Parameters
     ----------
     checkpoint : Checkpoint
     name, licence, training : str
         Go into the model's metadata.
+    half : bool, optional
+        Store the weights in half precision; None: where that loses nothing.
 
     Returns
     -------
@@ -50,7 +56,8 @@ def build_model(
     ModelError
         The weights are not those of a Blush network.
     """
-    half = network.fits_half_precision(checkpoint.state)
+    if half is None:
+        half = network.fits_half_precision(checkpoint.state)
     config = ModelConfig(
         name=name,
         voxel_size=checkpoint.voxel_size,
@@ -180,7 +187,7 @@ def import_checkpoint(
     OutputError
         The registry cannot be written.
     """
-    models.check_name(name)
+    models.check_free(name, overwrite=overwrite)
     checkpoint = read_checkpoint(path)
     config, content = build_model(checkpoint, name, licence=licence, training=training)
     config = _with_proof(config, content, checkpoint)
@@ -188,6 +195,8 @@ def import_checkpoint(
     try:
         write_model_folder(staging, config, content)
         return models.install(staging, name, overwrite=overwrite)
+    except OSError as error:
+        raise models.unwritable(error) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

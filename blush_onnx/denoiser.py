@@ -20,7 +20,7 @@ from blush_onnx import masks, models, patches
 from blush_onnx.boxes import as_mask, as_volume
 from blush_onnx.engines import create_engine
 from blush_onnx.engines.base import Engine, EngineDescription
-from blush_onnx.errors import InputError
+from blush_onnx.errors import InputError, ModelError
 from blush_onnx.grids import Grids
 from blush_onnx.model_config import ModelConfig
 
@@ -136,13 +136,28 @@ class Denoiser:
         InputError
             An argument is out of its range.
         """
-        found = models.load_model(model)
-        engine = create_engine(
-            found.content, provider, device=device, threads=threads,
-            patch_size=found.config.patch_size,
+        return cls.from_model(
+            models.load_model(model), provider=provider, device=device, threads=threads,
+            batch_size=batch_size,
         )
-        logger.info("model %s, %s", found.config.name, engine.description)
-        return cls(found.config, engine, batch_size)
+
+    @classmethod
+    def from_model(
+        cls,
+        model: models.Model,
+        *,
+        provider: str = "auto",
+        device: int = 0,
+        threads: int | None = None,
+        batch_size: int | None = None,
+    ) -> Denoiser:
+        """Start an inference engine for a model that was read already; see :meth:`load`."""
+        size = model.config.patch_size
+        engine = create_engine(
+            model.content, provider, device=device, threads=threads, patch_size=size
+        )
+        logger.info("model %s, %s", model.config.name, engine.description)
+        return cls(model.config, engine, batch_size)
 
     @classmethod
     def from_session(
@@ -174,7 +189,16 @@ class Denoiser:
             config = ModelConfig.from_graph(metadata, "the session's model")
         elif not isinstance(config, ModelConfig):
             config = ModelConfig.from_dict(config, "the given configuration")
-        return cls(config, OnnxRuntimeEngine(session))
+        engine = OnnxRuntimeEngine(session)
+        sides = session.get_inputs()[0].shape[1:]
+        names = {output.name for output in session.get_outputs()}
+        if sides != [config.patch_size] * 3 or ("mask_logit" in names) != config.has_mask:
+            raise ModelError(
+                f"the description (patches of {config.patch_size}, "
+                f"{'a' if config.has_mask else 'no'} mask) is not that of the session's graph "
+                f"(patches of {sides}, outputs {', '.join(sorted(names))})"
+            )
+        return cls(config, engine)
 
     def denoise(
         self,
@@ -318,8 +342,11 @@ class Denoiser:
         if progress:
             progress(0, total)
         while batch := list(itertools.islice(remaining, self.batch_size)):
+            # A card gets batches of one size throughout: others would compile and round anew.
+            spare = self.batch_size - len(batch) if self.engine.description.is_gpu else 0
+            given = batch + batch[-1:] * spare
             density, logit = self.engine.run(
-                self._stack(volume, batch), self._stack(local_std, batch)
+                self._stack(volume, given), self._stack(local_std, given)
             )
             mask = np.ones_like(density) if logit is None else _sigmoid(logit)
             for i, origin in enumerate(batch):

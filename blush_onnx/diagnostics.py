@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 from importlib import metadata
@@ -10,16 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from blush_onnx import models, self_test
-from blush_onnx.engines import NO_RUNTIME, create_engine, installed_providers
+from blush_onnx.engines import (
+    NO_RUNTIME,
+    broken_runtimes,
+    create_engine,
+    installed_providers,
+)
 from blush_onnx.errors import BlushError
 from blush_onnx.machine import available_bytes, available_cpus
 
-LIBRARIES = (
-    "blush-onnx", "numpy", "mrcfile", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "torch",
-)  # fmt: skip
 TWINS = (
     "onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml",
     "onnxruntime-migraphx",
+)  # fmt: skip
+LIBRARIES = (
+    "blush-onnx", "numpy", "mrcfile", "onnx", *TWINS, "openvino", "torch",
 )  # fmt: skip
 RELION_COMMAND = "relion_python_blush"
 
@@ -98,6 +102,7 @@ def _examine_providers(
     default: models.Model | None, problems: list[str]
 ) -> list[dict[str, Any]]:
     names = installed_providers()
+    problems += broken_runtimes()
     if not names:
         problems.append(NO_RUNTIME)
     rows = []
@@ -120,7 +125,7 @@ def _examine_providers(
             distance = self_test.relative_error(engine, size, default.config.self_test)
             row["relative_error"] = distance
             passed = distance <= self_test.TOLERANCE
-        except BlushError as error:
+        except Exception as error:  # the doctor must survive what ails the patient
             row |= {"self_test": "failed", "reason": str(error)}
             problems.append(f"{name}: {error}")
             continue
@@ -138,8 +143,8 @@ def _examine_relion_command(notes: list[str]) -> str | None:
     first = shutil.which(RELION_COMMAND)
     if first is None:
         return None
-    ours = Path(os.path.realpath(shutil.which("blush-onnx") or "")).parent
-    if Path(os.path.realpath(first)).parent != ours:
+    ours = shutil.which("blush-onnx")
+    if ours is None or Path(first).resolve().parent != Path(ours).resolve().parent:
         notes.append(
             f"another {RELION_COMMAND} is first on PATH ({first}): RELION calls that one"
         )

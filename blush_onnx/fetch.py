@@ -11,7 +11,7 @@ from pathlib import Path
 
 from blush_onnx import models
 from blush_onnx.conversion import import_checkpoint
-from blush_onnx.errors import InputError, ModelError
+from blush_onnx.errors import ModelError
 
 LICENCE_OF_OFFICIAL = (
     "as stated at https://zenodo.org/records/10072731 (read it there: it was not checked for "
@@ -109,11 +109,7 @@ def fetch(
     InputError
         Already registered.
     """
-    if (models.home() / remote.name).exists() and not overwrite:
-        raise InputError(
-            f"{remote.name} is registered already in {models.home() / remote.name}; "
-            "fetch it anew with --overwrite"
-        )
+    models.check_free(remote.name, overwrite=overwrite)
     if source is None and (relion := relion_checkpoint(remote.name)):
         return Fetched(
             _import(relion, remote, overwrite, verified=False), str(relion), verified=False
@@ -153,7 +149,7 @@ def _check(path: Path, remote: RemoteModel) -> bool:
     if path.suffix != ".gz":
         return False
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = _sha256(path)
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
     if digest != remote.sha256:
@@ -167,24 +163,26 @@ def _check(path: Path, remote: RemoteModel) -> bool:
 def _download(url: str, remote: RemoteModel, folder: Path, progressbar: bool) -> Path:
     import pooch
 
-    pooch.get_logger().setLevel("WARNING")
     if shutil.disk_usage(folder).free < 1 << 28:
         raise ModelError(f"less than 256 MiB are free in {folder}: set TMPDIR to another folder")
     try:
-        return Path(
-            pooch.retrieve(
-                url, known_hash=f"sha256:{remote.sha256}", path=folder,
-                fname=f"{remote.name}.ckpt.gz", progressbar=progressbar,
-            )
+        path = pooch.retrieve(
+            url, known_hash=None, path=folder, fname=f"{remote.name}.ckpt.gz",
+            progressbar=progressbar,
         )
-    except ValueError as error:  # pooch's own: the checksum differs
-        raise ModelError(
-            f"what came from {url} is not {remote.name}: its SHA-256 differs from "
-            f"{remote.sha256[:12]}…; nothing was kept"
-        ) from error
     except Exception as error:  # whatever the network library raises
         raise ModelError(
             f"cannot download {url} ({type(error).__name__}). Without a network: download "
             f"{remote.url} elsewhere, copy it here, and run: "
             f"blush-onnx models fetch {remote.name} --from {Path(remote.url).name}"
         ) from error
+    if _sha256(Path(path)) != remote.sha256:
+        raise ModelError(
+            f"what came from {url} is not {remote.name}: its SHA-256 differs from "
+            f"{remote.sha256[:12]}…; nothing was kept"
+        )
+    return Path(path)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

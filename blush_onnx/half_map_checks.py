@@ -12,7 +12,6 @@ import numpy.typing as npt
 from blush_onnx import fourier
 from blush_onnx.boxes import EvenCube
 from blush_onnx.fsc import FscCurves
-from blush_onnx.volume_io import MapFile
 
 Array = npt.NDArray[np.float32]
 
@@ -54,16 +53,6 @@ def half_map_warnings(first: Array, second: Array, curves: FscCurves) -> list[st
             "particles, or the voxels are too large for the resolution"
         )
     return found
-
-
-def denoised_already(source: MapFile) -> str | None:
-    """A warning for a map that blush-onnx itself wrote, by its label; None for others."""
-    if not any("blush-onnx" in label and "no half-map" in label for label in source.labels):
-        return None
-    return (
-        f"{source.path} was denoised by blush-onnx already: it is no half-map, and an FSC of such "
-        "maps says nothing about resolution"
-    )
 
 
 def radial_power(volume: Array) -> npt.NDArray[np.float64]:

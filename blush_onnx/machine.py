@@ -62,18 +62,22 @@ def require_memory(needed: int, what: str) -> None:
         )
 
 
-def _own_control_groups() -> Iterator[Path]:
-    """The folders of this process's control groups (version 2), innermost first, to the root."""
+def _own_control_groups(controller: str = "") -> Iterator[Path]:
+    """Folders of this process's control groups, innermost first, to the root.
+
+    `controller` is one of version 1, such as ``memory``; none stands for version 2.
+    """
+    root = _CONTROL_GROUPS / controller
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
         return
     for line in lines:
-        number, _, path = line.split(":", 2)
-        if number == "0":
-            folder = _CONTROL_GROUPS / path.lstrip("/")
+        _, controllers, path = line.split(":", 2)
+        if controller in controllers.split(","):
+            folder = root / path.lstrip("/")
             yield folder
-            yield from (p for p in folder.parents if p.is_relative_to(_CONTROL_GROUPS))
+            yield from (p for p in folder.parents if p.is_relative_to(root))
 
 
 def _system_bytes() -> int | None:
@@ -90,12 +94,21 @@ def _system_bytes() -> int | None:
 
 
 def _control_group_bytes() -> Iterator[int]:
-    places = [(folder / "memory.max", folder / "memory.current")
-              for folder in _own_control_groups()]
-    first = _CONTROL_GROUPS / "memory"  # version 1
-    places.append((first / "memory.limit_in_bytes", first / "memory.usage_in_bytes"))
-    for limit, usage in places:
-        try:
-            yield max(int(limit.read_text()) - int(usage.read_text()), 0)
-        except (OSError, ValueError):
-            continue
+    """What each control group's limit leaves, files in the page cache not counted as used."""
+    versions = (
+        ("", "memory.max", "memory.current"),
+        ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    )
+    for controller, limit, usage in versions:
+        for folder in _own_control_groups(controller):
+            try:
+                left = int((folder / limit).read_text()) - int((folder / usage).read_text())
+                yield max(left + _reclaimable_bytes(folder), 0)
+            except (OSError, ValueError):  # no such limit, or "max"
+                continue
+
+
+def _reclaimable_bytes(folder: Path) -> int:
+    rows = (line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    values = {name: int(value) for name, value in rows}
+    return values.get("active_file", 0) + values.get("inactive_file", 0)

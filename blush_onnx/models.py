@@ -8,6 +8,7 @@ that come with the package, in this order. docs/models.md describes the files.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -105,12 +106,17 @@ def registered_models() -> list[RegisteredModel]:
 def _folders_in(root: Path) -> list[Path]:
     """Model folders of one registry; none where it is missing or closed to this user."""
     try:
-        return sorted(
-            folder for folder in root.iterdir()
-            if not folder.name.startswith(".") and (folder / CONFIG_FILE).is_file()
-        )
+        folders = sorted(f for f in root.iterdir() if not f.name.startswith("."))
     except OSError:
         return []
+    return [folder for folder in folders if _is_model(folder)]
+
+
+def _is_model(folder: Path) -> bool:
+    try:
+        return (folder / CONFIG_FILE).is_file()
+    except OSError:  # a folder closed to this user
+        return False
 
 
 def find_model(model: str | os.PathLike[str] | None = None) -> Path:
@@ -172,11 +178,12 @@ def load_model(model: str | os.PathLike[str] | None = None) -> Model:
     place = find_model(model)
     path = place if place.is_file() else place / MODEL_FILE
     description = path.parent / CONFIG_FILE
+    described = path.name == MODEL_FILE and description.is_file()
     try:
         content = path.read_bytes()
         config = (
             ModelConfig.from_dict(json.loads(description.read_bytes()), str(description))
-            if path.name == MODEL_FILE and description.is_file()
+            if described
             else _config_of_graph(content, path)
         )
     except OSError as error:
@@ -184,12 +191,17 @@ def load_model(model: str | os.PathLike[str] | None = None) -> Model:
     except ValueError as error:  # JSON, or the text it is written in
         raise ModelError(f"{description} is not valid JSON: {error}") from error
     digest = hashlib.sha256(content).hexdigest()
+    if config.sha256 is None and described:
+        raise ModelError(
+            f"{description} lacks the checksum of {path.name}: fetch, import or install the model "
+            "again"
+        )
     if config.sha256 is not None and digest != config.sha256:
         raise ModelError(
             f"{path} has the SHA-256 {digest[:12]}…, its config.json says {config.sha256[:12]}…: "
             "the file is damaged or was changed; fetch, import or install the model again"
         )
-    return Model(config, content, path, digest)
+    return Model(dataclasses.replace(config, sha256=digest), content, path, digest)
 
 
 def check_name(name: str) -> str:
@@ -205,6 +217,26 @@ def check_name(name: str) -> str:
             f"{name!r} cannot be a model's name: use letters, digits, dots, dashes, underscores"
         )
     return name
+
+
+def check_free(name: str, *, overwrite: bool) -> None:
+    """Refuse a name that is unfit, or taken in the user's registry unless it may be replaced.
+
+    Parameters
+    ----------
+    name : str
+    overwrite : bool
+
+    Raises
+    ------
+    InputError
+        Unfit or taken.
+    """
+    if (home() / check_name(name)).exists() and not overwrite:
+        raise InputError(
+            f"a model {name!r} is registered already in {home()}: remove it first, or replace it "
+            "with --overwrite"
+        )
 
 
 def install(folder: Path, name: str, *, overwrite: bool = False) -> Path:
@@ -232,18 +264,13 @@ def install(folder: Path, name: str, *, overwrite: bool = False) -> Path:
     """
     from filelock import FileLock
 
-    target = home() / check_name(name)
+    target = home() / name
     try:
         with FileLock(home() / ".lock"):
-            if target.exists():
-                if not overwrite:
-                    raise InputError(
-                        f"a model {name!r} is registered already: remove it first, or overwrite it"
-                    )
-                shutil.rmtree(target)
-            folder.rename(target)
+            check_free(name, overwrite=overwrite)
+            replace_folder(target, folder)
     except OSError as error:
-        raise _unwritable(error) from error
+        raise unwritable(error) from error
     return target
 
 
@@ -260,7 +287,31 @@ def staging_folder() -> Path:
         folder.mkdir(parents=True)  # readable to others as the user's umask says
         return folder
     except OSError as error:
-        raise _unwritable(error) from error
+        raise unwritable(error) from error
+
+
+def replace_folder(target: Path, new: Path | None) -> None:
+    """Put a finished folder in another's place, or nothing: by renaming, so never half of one.
+
+    Parameters
+    ----------
+    target : Path
+        May not exist yet.
+    new : Path or None
+        A folder on the same file system; None removes the target.
+    """
+    old = target.with_name(f".old-{uuid.uuid4().hex}")
+    if target.exists():
+        target.rename(old)
+    try:
+        if new is not None:
+            new.rename(target)
+    except OSError:
+        if old.exists():
+            old.rename(target)
+        raise
+    if old.exists():
+        shutil.rmtree(old)
 
 
 def remove(name: str) -> Path:
@@ -280,10 +331,13 @@ def remove(name: str) -> Path:
         if entry.name == name:
             if entry.origin != "user":
                 raise ModelError(f"{name} is {entry.origin} ({entry.folder}): not yours to remove")
+            from filelock import FileLock
+
             try:
-                shutil.rmtree(entry.folder)
+                with FileLock(home() / ".lock"):
+                    replace_folder(entry.folder, None)
             except OSError as error:
-                raise _unwritable(error) from error
+                raise unwritable(error) from error
             return entry.folder
     find_model(name)
     raise ModelError(f"{name!r} is a path, not a name in the registry: delete it yourself")
@@ -308,7 +362,10 @@ def _config_of_graph(content: bytes, path: Path) -> ModelConfig:
     return ModelConfig.from_graph({p.key: p.value for p in graph.metadata_props}, str(path))
 
 
-def _unwritable(error: OSError) -> OutputError:
+def unwritable(error: OSError) -> OutputError:
+    """The error of a registry that cannot be written."""
+    if isinstance(error, OutputError):
+        return error
     return OutputError(
         f"cannot write to the model registry {home()} ({error.strerror or error}): "
         "set BLUSH_ONNX_HOME to a folder you can write to"

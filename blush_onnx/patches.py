@@ -146,6 +146,8 @@ def plan_patches(mask: npt.NDArray[np.float32], patch_size: int, stride: int) ->
         wanted = (mask >= 0.5) & reachable
         while np.any(wanted & (weight < MINIMUM_WEIGHT)):
             left = means[~taken & (means > 0)]
+            if not left.size:  # the sums stop short of the limit by rounding
+                break
             threshold = float(left.max())
             added = ~taken & (means >= threshold - TIE)
             weight += _summed_windows(mask.shape, itertools.compress(origins, added), window)

@@ -362,6 +362,8 @@ def _curves(
     grids: Grids, halves: list[Array], fsc_mask: npt.ArrayLike | None, fsc: npt.ArrayLike | None
 ) -> FscCurves:
     if fsc is not None:
+        if fsc_mask is not None:
+            raise InputError("an FSC is given, so that the mask for it would not be used: drop one")
         given = grids.curve_of_cube(check_curve(fsc, max(halves[0].shape) // 2 + 1))
         return FscCurves(grids.side, grids.voxel_size, given=given)
     mask = None

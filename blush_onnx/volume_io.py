@@ -23,6 +23,7 @@ VOXEL_SIZE_TOLERANCE = 1e-3
 """Relative difference between two voxel sizes that is taken for rounding."""
 MASK_VOXEL_SIZE_TOLERANCE = 0.01
 COMPLEX_MODES = (3, 4)
+VOLUME_STACK_GROUPS = range(401, 631)
 LABEL_LENGTH = 80
 LARGEST_NUMBER_OF_LABELS = 10
 
@@ -154,6 +155,16 @@ def check_halves(first: MapFile, second: MapFile) -> None:
         )
 
 
+def denoised_already(source: MapFile) -> str | None:
+    """A warning for a map that blush-onnx itself wrote, by its label; None for others."""
+    if not any("blush-onnx" in label and "no half-map" in label for label in source.labels):
+        return None
+    return (
+        f"{source.path} was denoised by blush-onnx already: it is no half-map, and an FSC of such "
+        "maps says nothing about resolution"
+    )
+
+
 def write_map(
     path: str | Path, data: npt.NDArray[np.float32], like: MapFile, label: str
 ) -> None:
@@ -232,7 +243,7 @@ def _check_kind(path: Path, header: Any) -> None:
     mz = int(header.mz)
     stack = group == 0 and shape[0] > 1 and (mz == 1 or (mz != shape[0] and len(set(shape)) > 1))
     endings = (".mrcs", ".mrcs.gz", ".mrcs.bz2")
-    if stack or group == 401 or path.name.lower().endswith(endings):
+    if stack or group in VOLUME_STACK_GROUPS or path.name.lower().endswith(endings):
         raise InputError(f"{path} is a stack of {shape[0]} images or volumes: expected one volume")
     if shape[0] == 1:
         raise InputError(f"{path} has the shape {shape}: expected a volume, not an image")

@@ -15,9 +15,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blush_onnx import BlushError, ModelConfig, ModelError, conversion, fourier, masks, self_test
+from blush_onnx import (
+    BlushError,
+    ModelConfig,
+    ModelError,
+    OutputError,
+    conversion,
+    masks,
+    self_test,
+)
 from blush_onnx.checkpoint import Checkpoint, as_checkpoint, unpack
 from blush_onnx.engines.base import Array
+from blush_onnx.grids import Grids
+from blush_onnx.models import CONFIG_FILE, replace_folder
 from blush_onnx.volume_io import read_map
 from export.network import BlushNetwork
 
@@ -76,11 +86,11 @@ def proof_patches(config: ModelConfig, example: Path) -> list[conversion.Patch]:
         np.abs(rng.standard_normal((size,) * 3, dtype=np.float32)) for _ in range(2)
     ]
     source = read_map(example)
-    side = fourier.rescaled_side(source.data.shape[0], source.voxel_size, config.voxel_size)
-    volume = fourier.rescale(source.data, side)
+    grids = Grids.of(source.data.shape, source.voxel_size, config.voxel_size)
+    volume = grids.to_model(source.data)
     mean, deviation = masks.mean_and_std(volume)
     local_std = masks.local_std(volume)
-    middle = (masks.centred(side, size),) * 3
+    middle = (masks.centred(grids.model_side, size),) * 3
     return [
         ("random", random[0] - np.float32(0.8), random[1]),
         ("synthetic", *self_test.synthetic_patch(size)),
@@ -93,7 +103,14 @@ def proof_patches(config: ModelConfig, example: Path) -> list[conversion.Patch]:
 
 
 def export(
-    checkpoint_path: Path, output: Path, name: str, licence: str, training: str, example: Path
+    checkpoint_path: Path,
+    output: Path,
+    *,
+    name: str,
+    licence: str,
+    training: str,
+    example: Path,
+    half: bool | None = None,
 ) -> ModelConfig:
     """Write a model folder for a checkpoint, proven against PyTorch.
 
@@ -101,11 +118,14 @@ def export(
     ----------
     checkpoint_path : Path
     output : Path
-        The model's folder; replaced as a whole, but for its MODEL_CARD.md.
+        The model's folder. One that is a model is replaced as a whole, but for its
+        MODEL_CARD.md; any other must be empty.
     name, licence, training : str
         Go into the model's metadata.
     example : Path
         A half-map for the proof.
+    half : bool, optional
+        Store the weights in half precision; None: where that loses nothing.
 
     Returns
     -------
@@ -115,9 +135,15 @@ def export(
     ------
     ModelError
         The checkpoint is not that of a Blush network, or the graph differs from it.
+    OutputError
+        The output folder holds something else than a model.
     """
+    if output.exists() and not (output / CONFIG_FILE).is_file() and any(output.iterdir()):
+        raise OutputError(f"{output} holds something else than a model: choose another folder")
     checkpoint, net = load_checkpoint(checkpoint_path)
-    config, content = conversion.build_model(checkpoint, name, licence=licence, training=training)
+    config, content = conversion.build_model(
+        checkpoint, name, licence=licence, training=training, half=half
+    )
 
     def reference(grid: Array, local_std: Array) -> tuple[Array, Array | None]:
         with torch.no_grad():
@@ -138,38 +164,57 @@ def export(
         card = output / "MODEL_CARD.md"
         if card.is_file():
             shutil.copy(card, staging)
-        if output.exists():
-            shutil.rmtree(output)
-        staging.rename(output)
+        replace_folder(output, staging)
     return config
 
 
+def make_default(output: Path) -> None:
+    """Make a model folder the default among its neighbours, and remove the one before."""
+    marker = output.parent / "default"
+    before = None
+    if marker.is_file():
+        before = output.parent / marker.read_text(encoding="utf-8").strip()
+    marker.write_text(output.name + "\n", encoding="utf-8")
+    if before is not None and before != output and (before / CONFIG_FILE).is_file():
+        replace_folder(before, None)
+
+
 @click.command(
-    epilog="Example: python -m export blush.ckpt --output models/mine --default"
+    epilog="Example: python -m export blush.ckpt --output models/mine --licence MIT "
+    "--training 'how it was made' --default"
 )
 @click.argument("checkpoint", type=_PATH)
 @click.option("--output", required=True, type=_PATH, help="The model's folder.")
 @click.option("--name", help="Default: the folder's name.")
-@click.option("--licence", default="unknown", show_default=True, help="Of the weights, one line.")
-@click.option("--training", default="unknown", show_default=True, help="Summary, one line.")
-@click.option("--card", type=_PATH, help="A model card to put beside it.")
+@click.option("--licence", help="Of the weights, one line.")
+@click.option("--training", help="How they were made, one line.")
+@click.option("--half", is_flag=True, help="Store in half precision although that rounds.")
+@click.option(
+    "--card", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A model card to put beside it.",
+)
 @click.option(
     "--example", type=_PATH, default=EXAMPLE_MAP, help="Half-map to compare on; the bundled one."
 )
 @click.option("--default", "as_default", is_flag=True, help="Make it the bundled default model.")
 def main(
-    checkpoint: Path, output: Path, name: str | None, licence: str, training: str,
-    card: Path | None, example: Path, as_default: bool,
+    checkpoint: Path, output: Path, name: str | None, licence: str | None, training: str | None,
+    half: bool, card: Path | None, example: Path, as_default: bool,
 ) -> None:
     """Export a CHECKPOINT in the official layout to a model folder, and prove it."""
+    if as_default and not (licence and training):
+        raise click.UsageError("the default model needs --licence and --training.")
     try:
-        config = export(checkpoint, output, name or output.name, licence, training, example)
+        config = export(
+            checkpoint, output, name=name or output.name, licence=licence or "unknown",
+            training=training or "unknown", example=example, half=half or None,
+        )
     except (BlushError, OSError) as error:
         raise click.ClickException(str(error)) from error
     if card is not None:
         shutil.copy(card, output / "MODEL_CARD.md")
     if as_default:
-        (output.parent / "default").write_text(output.name + "\n", encoding="utf-8")
+        make_default(output)
     print(f"{output}: {config.storage} weights, SHA-256 {config.sha256}")
     print(f"compared with {config.proof['reference']} ({config.proof['measure']}):")
     for row in config.proof["results"]:

@@ -136,6 +136,9 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     [
         ({"voxel_size": 0.0}, "make no sense"),
         ({"block_size": 64.5}, "make no sense"),
+        ({"block_size": float("inf")}, "make no sense"),
+        ({"voxel_size": "abc"}, "should be numbers"),
+        ({"voxel_size": None}, "should be numbers"),
         ({"model_state_dict": []}, "map names to arrays"),
         ({"model_state_dict": {"a": np.array([np.nan])}}, "not finite"),
     ],
@@ -154,3 +157,29 @@ def test_contents_that_make_no_sense_are_refused(
 def test_a_file_without_the_official_keys_names_what_is_missing() -> None:
     with pytest.raises(ModelError, match="block_size"):
         checkpoint.as_checkpoint({"model_state_dict": {}, "voxel_size": 1.5}, "", "x")
+
+
+def pickled(content: bytes, tmp_path: Path) -> Path:
+    path = tmp_path / "made.ckpt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", content)
+        archive.writestr("archive/data/0", bytes(8))
+    return path
+
+
+def test_a_tensor_larger_than_its_array_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
+    two_floats = (
+        b"((X\x07\x00\x00\x00storagectorch\nFloatStorage\n"
+        b"X\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x02tQ"
+    )
+    function = b"ctorch._utils\n_rebuild_tensor_v2\n"
+    two_billion_times_the_first = b"K\x00(J\xff\xff\xff\x7ft(K\x00ttR."
+    content = b"\x80\x02" + function + two_floats + two_billion_times_the_first
+    with pytest.raises(ModelError, match="reaches beyond its array"):
+        checkpoint.read_checkpoint(pickled(content, tmp_path))
+
+
+def test_a_pickle_cannot_change_the_reader(tmp_path: Path) -> None:
+    change = b"\x80\x02ctorch._utils\n_rebuild_parameter\n}X\x01\x00\x00\x00aK\x01sb."
+    with pytest.raises(ModelError, match="tries to change"):
+        checkpoint.read_checkpoint(pickled(change, tmp_path))

@@ -62,7 +62,10 @@ def test_a_wrong_checksum_keeps_nothing(server: str) -> None:
     assert not models.home().exists()
 
 
-@pytest.mark.parametrize("address", ["http://127.0.0.1:9/tiny.ckpt.gz", "{server}/missing.gz"])
+@pytest.mark.parametrize(
+    "address",
+    ["http://127.0.0.1:9/tiny.ckpt.gz", "{server}/missing.gz", "http://", "gopher://x/y.gz"],
+)
 def test_without_a_network_the_error_tells_what_to_copy_where(address: str, server: str) -> None:
     with pytest.raises(ModelError, match=r"models fetch tiny --from") as caught:
         fetch(remote(address.format(server=server)))

@@ -28,7 +28,7 @@ def test_a_bare_onnx_file_brings_its_own_description(tiny_model: Path, tmp_path:
     assert (model.config.voxel_size, model.config.patch_size, model.config.has_mask) == (
         1.5, 64, True,
     )
-    assert model.config.sha256 is None
+    assert model.config.sha256 == model.sha256
     assert len(model.sha256) == 64
 
 
@@ -93,6 +93,7 @@ def test_descriptions_that_make_no_sense_are_refused(tiny_model: Path, tmp_path:
         ({"patch_size": 64.5}, "not a model description"),
         ({"voxel_size": "1.5"}, "not a model description"),
         ({"sha256": 5}, "not a model description"),
+        ({"sha256": None}, "lacks the checksum"),
     ):
         (folder / "config.json").write_text(json.dumps({**description, **change}))
         with pytest.raises(ModelError, match=message):

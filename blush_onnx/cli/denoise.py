@@ -132,7 +132,6 @@ class _Run:
 
     def __init__(self, maps: tuple[Path, ...], options: dict[str, Any], quiet: bool) -> None:
         from blush_onnx import volume_io
-        from blush_onnx.half_map_checks import denoised_already
 
         self.options = options
         self.quiet = quiet
@@ -147,7 +146,7 @@ class _Run:
         ]
         if len(maps) == 2:
             volume_io.check_halves(*self.inputs)
-        self.warnings += filter(None, map(denoised_already, self.inputs))
+        self.warnings += filter(None, map(volume_io.denoised_already, self.inputs))
         self.masks: dict[str, npt.NDArray[np.float32]] = {}
         self.mask_files: dict[str, tuple[str, str]] = {}
         for role, option in _MASKS.items():
@@ -165,8 +164,8 @@ class _Run:
         start = time.perf_counter()
         o = self.options
         self.model = models.load_model(o["model"])
-        self.denoiser = Denoiser.load(
-            self.model.path, provider=o["provider"], device=o["device"], threads=o["threads"],
+        self.denoiser = Denoiser.from_model(
+            self.model, provider=o["provider"], device=o["device"], threads=o["threads"],
             batch_size=o["batch_size"],
         )
         engine = self.denoiser.engine.description
@@ -213,9 +212,8 @@ class _Run:
             maps["denoised.mrc"] = result.map
         for name, data in maps.items():
             label = MASK_LABEL if name == "mask.mrc" else REFERENCE_LABEL
-            volume_io.write_map(
-                folder.path(name), data, self.inputs[0], label.format(__version__)
-            )
+            like = self.inputs[1 if name == "denoised_2.mrc" else 0]
+            volume_io.write_map(folder.path(name), data, like, label.format(__version__))
         self.seconds["write"] = time.perf_counter() - start
         o = {**self.options, "spectral_trailing": not self.options["no_spectral_trailing"]}
         del o["no_spectral_trailing"]

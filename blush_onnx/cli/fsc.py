@@ -44,7 +44,6 @@ def fsc(
     from blush_onnx import volume_io
     from blush_onnx.boxes import EvenCube
     from blush_onnx.fsc import half_map_fsc
-    from blush_onnx.half_map_checks import denoised_already
     from blush_onnx.report.record import curve_rows
 
     with OutputFolder(out.parent, [out.name], overwrite) as folder:
@@ -61,7 +60,7 @@ def fsc(
         lines = [",".join(columns)]
         lines += [",".join(f"{value:.6g}" for value in row) for row in rows]
         folder.write_text(out.name, "\n".join(lines) + "\n")
-    for warning in filter(None, map(denoised_already, (first, second))):
+    for warning in filter(None, map(volume_io.denoised_already, (first, second))):
         click.echo(f"Warning: {warning}", err=True)
     _print(curves, columns, rows)
     click.echo(f"Written to {out}")

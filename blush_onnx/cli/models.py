@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def list_models() -> None:
     click.echo(f"Your registry: {registry.home()}")
 
 
-@models.command(epilog="Example: blush-onnx models show starter")
+@models.command(epilog="Example: blush-onnx models show v1.0")
 @click.argument("name", required=False)
 @debug_option
 def show(name: str | None) -> None:
@@ -76,6 +77,7 @@ def fetch(name: str, source: str | None, overwrite: bool) -> None:
     """Get the official weights NAME (v1.0) and register them."""
     from blush_onnx import fetch as fetching
 
+    logging.getLogger("pooch").setLevel(logging.WARNING)  # it would tell of its own hashing
     remote = fetching.remote_model(name)
     click.echo(f"{name}: {remote.training}")
     click.echo(f"Licence: {remote.licence}")

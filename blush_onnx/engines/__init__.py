@@ -28,14 +28,30 @@ def installed_providers() -> list[str]:
     list of str
         Empty where no runtime is installed.
     """
+    return _look()[0]
+
+
+def broken_runtimes() -> list[str]:
+    """Runtimes that are installed and cannot be imported, each with the reason."""
+    return _look()[1]
+
+
+def _look() -> tuple[list[str], list[str]]:
     found: set[str] = set()
+    broken: list[str] = []
     if find_spec("onnxruntime"):
         from blush_onnx.engines import onnxruntime
 
-        found |= set(onnxruntime.available_providers())
+        try:
+            found |= set(onnxruntime.available_providers())
+        except Exception as error:  # left-over folders and missing libraries raise anything
+            broken.append(
+                f"the installed onnxruntime cannot be imported ({error}): uninstall every package "
+                "of that name, then install one"
+            )
     if find_spec("openvino"):
         found.add("openvino")
-    return [name for name in (*AUTO_ORDER, "tensorrt") if name in found]
+    return [name for name in (*AUTO_ORDER, "tensorrt") if name in found], broken
 
 
 def create_engine(
@@ -74,9 +90,9 @@ def create_engine(
         raise InputError(f"device {device} is negative: cards are numbered from 0")
     if threads is not None and not 1 <= threads <= MOST_THREADS:
         raise InputError(f"{threads} threads: give 1 to {MOST_THREADS}")
-    installed = installed_providers()
+    installed, broken = _look()
     if not installed:
-        raise EngineError(NO_RUNTIME)
+        raise EngineError(broken[0] if broken else NO_RUNTIME)
     if provider != "auto":
         return _create(model, provider, device, threads, patch_size, "asked for by name")
 

@@ -8,8 +8,12 @@ profiler, and the provider that ran the convolutions is read from the record.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import io
 import json
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +64,11 @@ class OnnxRuntimeEngine:
         self._session = session
         on_cpu = session.get_providers()[0] == PROVIDERS["cpu"]
         self._one_by_one = on_cpu if one_by_one is None else one_by_one
+        # DirectML does not allow two runs of a session at a time.
+        one_at_a_time = PROVIDERS["directml"] in session.get_providers()
+        self._turn: contextlib.AbstractContextManager[object] = (
+            threading.Lock() if one_at_a_time else contextlib.nullcontext()
+        )
         self._outputs = [output.name for output in session.get_outputs()]
         inputs = {value.name for value in session.get_inputs()}
         if inputs != {"grid", "local_std"} or "density" not in self._outputs:
@@ -72,12 +81,17 @@ class OnnxRuntimeEngine:
     def run(self, grid: Array, local_std: Array) -> tuple[Array, Array | None]:
         """Denoise a batch; see :class:`blush_onnx.engines.base.Engine`."""
         size = 1 if self._one_by_one else len(grid)
-        parts = [
-            self._session.run(
-                self._outputs, {"grid": grid[i : i + size], "local_std": local_std[i : i + size]}
-            )
-            for i in range(0, len(grid), size)
-        ]
+        parts = []
+        try:
+            for i in range(0, len(grid), size):
+                feed = {"grid": grid[i : i + size], "local_std": local_std[i : i + size]}
+                with self._turn:
+                    parts.append(self._session.run(self._outputs, feed))
+        except Exception as error:  # ONNX Runtime raises a family of its own
+            raise EngineError(
+                f"{self.description.provider} failed on a batch of {len(grid)} patches: "
+                f"{_first_line(error)}; if it ran out of memory, give a smaller --batch-size"
+            ) from error
         results = [p[0] if len(p) == 1 else np.concatenate(p) for p in zip(*parts, strict=True)]
         named = dict(zip(self._outputs, results, strict=True))
         return named["density"], named.get("mask_logit")
@@ -135,11 +149,10 @@ def create(
         )
     count = threads or available_cpus()
     session, ran_on = open_session(model, long, device, count, patch_size)
-    if ran_on and ran_on != {long}:
+    if provider != "cpu" and ran_on != {long}:
+        where = ", ".join(sorted(ran_on)) or "an unknown provider"
         raise EngineError(
-            f"{provider} was asked for, but the convolutions ran on {', '.join(sorted(ran_on))}: "
-            "its libraries or its device are missing or do not fit; "
-            "blush-onnx doctor says what was found"
+            f"{provider} was asked for, but the convolutions ran on {where}: {_why_not(long)}"
         )
     return OnnxRuntimeEngine(
         session,
@@ -165,7 +178,7 @@ def open_session(
     -------
     session : onnxruntime.InferenceSession
     ran_on : set of str
-        Execution providers that ran convolutions; empty for the CPU, not looked at.
+        Execution providers that ran convolutions; for the CPU this is not looked at.
 
     Raises
     ------
@@ -178,9 +191,7 @@ def open_session(
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # what matters is raised below, in one line
     if long in ("CUDAExecutionProvider", "TensorrtExecutionProvider"):
-        preload = getattr(onnxruntime, "preload_dlls", None)
-        if preload:
-            preload()
+        _preload()
     on_cpu = long == "CPUExecutionProvider"
     providers: list[Any] = [(long, _options(long, device))]
     if not on_cpu:
@@ -190,11 +201,43 @@ def open_session(
             if not on_cpu:
                 options.enable_profiling = True
                 options.profile_file_prefix = str(Path(folder) / "profile")
-            session = onnxruntime.InferenceSession(model, options, providers=providers)
+            # Without its fallback ONNX Runtime raises what it would print, and a session whose
+            # card fails later does not move to the CPU behind our back.
+            session = onnxruntime.InferenceSession(
+                model, options, providers=providers, enable_fallback=0
+            )
             ran_on = set() if on_cpu else _where_convolutions_run(session, patch_size)
     except Exception as error:  # ONNX Runtime raises a family of its own for each failure
         raise EngineError(f"onnxruntime cannot start {long}: {_first_line(error)}") from error
     return session, ran_on
+
+
+def _preload() -> str:
+    """Load the CUDA libraries that pip installed; what ONNX Runtime prints about it is returned."""
+    import onnxruntime
+
+    said = io.StringIO()
+    preload = getattr(onnxruntime, "preload_dlls", None)  # since 1.21
+    if preload:
+        with contextlib.redirect_stdout(said):
+            preload()
+    return " ".join(said.getvalue().split())
+
+
+def _why_not(long: str) -> str:
+    """Why a provider that is built in did not start, as far as loading its library tells."""
+    import onnxruntime
+
+    guess = "its libraries or its device are missing or do not fit"
+    name = long.removesuffix("ExecutionProvider").lower()
+    library = Path(onnxruntime.__file__).parent / "capi" / f"libonnxruntime_providers_{name}.so"
+    if not library.is_file():
+        return guess
+    try:
+        ctypes.CDLL(str(library))
+    except OSError as error:
+        return f"{guess} ({error})"
+    return guess
 
 
 def _options(long: str, device: int) -> dict[str, str]:

@@ -29,10 +29,13 @@ class OpenVinoEngine:
         """Denoise a batch; see :class:`blush_onnx.engines.base.Engine`."""
         request = self._compiled.create_infer_request()  # one a call: safe among threads
         named = {name: np.empty_like(grid) for name in self._outputs}
-        for i in range(len(grid)):
-            request.infer({"grid": grid[i : i + 1], "local_std": local_std[i : i + 1]})
-            for name, values in named.items():
-                values[i] = request.get_tensor(name).data[0]
+        try:
+            for i in range(len(grid)):
+                request.infer({"grid": grid[i : i + 1], "local_std": local_std[i : i + 1]})
+                for name, values in named.items():
+                    values[i] = request.get_tensor(name).data[0]
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO failed on a patch: {_last_line(error)}") from error
         return named["density"], named.get("mask_logit")
 
 
@@ -78,8 +81,11 @@ def create(model: bytes, *, threads: int | None, patch_size: int, reason: str) -
         network.reshape({name: [1, *([patch_size] * 3)] for name in ("grid", "local_std")})
         compiled = core.compile_model(network, "CPU", settings)
     except Exception as error:
-        text = str(error).strip().splitlines()
-        reason = text[-1] if text else type(error).__name__
-        raise EngineError(f"OpenVINO cannot run the model: {reason}") from error
+        raise EngineError(f"OpenVINO cannot run the model: {_last_line(error)}") from error
     library = f"openvino {openvino.__version__.split('-')[0]}"
     return OpenVinoEngine(compiled, EngineDescription("openvino", library, reason, (), count))
+
+
+def _last_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__

@@ -149,6 +149,7 @@ BAD_MAPS: dict[str, tuple[Callable[[Path], object], str]] = {
     "image_stack": (_images, "stack of 24 images"),
     "one_image": (_one_image, "expected a volume, not an image"),
     "volume_stack": (_volumes, "stack"),
+    "volume_stack_of_another_group": (_fields((88, "<i", 402)), "stack"),
     "volume_stack_of_nothing": (_fields((88, "<i", 401), (36, "<i", 0)), "stack"),
     "complex": (_complex, "complex values (mode 4)"),
     "nan": (_first_value(float("nan")), "1 values that are NaN or infinite"),

@@ -26,7 +26,7 @@ def run_export(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def exported(tmp_path: Path) -> Path:
-    done = run_export(TINY_CHECKPOINT, "--output", tmp_path / "models" / "tiny", "--default")
+    done = run_export(TINY_CHECKPOINT, "--output", tmp_path / "models" / "tiny")
     assert done.returncode == 0, done.stderr
     assert "half-map" in done.stdout
     return tmp_path / "models" / "tiny"
@@ -62,7 +62,43 @@ def test_exporting_again_replaces_the_model_and_keeps_its_card(exported: Path) -
     assert run_export(TINY_CHECKPOINT, "--output", exported).returncode == 0
     assert (exported / "MODEL_CARD.md").read_text() == "a card"
     assert not (exported / "left_over").exists()
-    assert (exported.parent / "default").read_text() == "tiny\n"
+
+
+def test_a_new_default_takes_the_place_of_the_old_one(exported: Path) -> None:
+    told = ("--licence", "MIT", "--training", "none")
+    for name in ("first", "second"):
+        done = run_export(TINY_CHECKPOINT, "--output", exported.parent / name, *told, "--default")
+        assert done.returncode == 0, done.stderr
+    assert (exported.parent / "default").read_text() == "second\n"
+    assert sorted(p.name for p in exported.parent.iterdir() if p.is_dir()) == ["second", "tiny"]
+    assert run_export(TINY_CHECKPOINT, "--output", exported, "--default").returncode == 2
+
+
+def test_a_folder_that_is_no_model_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "precious").touch()
+    done = run_export(TINY_CHECKPOINT, "--output", tmp_path / "data")
+    assert done.returncode == 1
+    assert "something else than a model" in done.stderr
+    assert (tmp_path / "data" / "precious").exists()
+
+
+def test_half_precision_that_rounds_too_much_is_refused_by_the_proof(tmp_path: Path) -> None:
+    import torch
+
+    loaded = torch.load(TINY_CHECKPOINT, weights_only=True)
+    state = loaded["model_state_dict"]
+    state["outc.weight"] = state["outc.weight"] * 1.0003
+    torch.save(loaded, tmp_path / "fine.ckpt")
+    assert run_export(tmp_path / "fine.ckpt", "--output", tmp_path / "single").returncode == 0
+    config = json.loads((tmp_path / "single" / "config.json").read_text())
+    assert config["storage"] == "float32"
+    state["outc.weight"] = state["outc.weight"] * 1e-6  # below what half precision resolves
+    state["outc.bias"] = state["outc.bias"] * 0
+    torch.save(loaded, tmp_path / "fine.ckpt")
+    done = run_export(tmp_path / "fine.ckpt", "--output", tmp_path / "half", "--half")
+    assert done.returncode == 1
+    assert "differs from the network" in done.stderr
 
 
 def test_every_guise_of_a_checkpoint_is_exported(tmp_path: Path) -> None:
