@@ -13,6 +13,8 @@ that it cancels on the way back.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -153,6 +155,39 @@ def squared_radius_of_plane(side: int, index: int) -> npt.NDArray[np.int64]:
     frequency = np.fft.fftfreq(side, 1 / side).astype(np.int64)
     kx = np.arange(side // 2 + 1, dtype=np.int64)
     return np.asarray(frequency[index] ** 2 + frequency[:, None] ** 2 + kx[None, :] ** 2)
+
+
+def sum_by_shell(
+    side: int, *planes: Callable[[int], npt.NDArray[np.floating]]
+) -> npt.NDArray[np.float64]:
+    """Sums over the shells of a half-spectrum, shell = round(r), in double precision.
+
+    The plane kx = 0 counts once, the others twice, as in the whole spectrum.
+
+    Parameters
+    ----------
+    side : int
+        Side of the box, voxels.
+    *planes : callable
+        From the place of a kz plane to its values, (side, side // 2 + 1).
+
+    Returns
+    -------
+    array, (len(planes), side // 2 + 1), float64
+        One row each; corners beyond side/2 are left out.
+    """
+    last = side // 2
+    sums = np.zeros((len(planes), last + 1))
+    multiplicity = np.full(last + 1, 2.0)
+    multiplicity[0] = 1.0
+    for plane in range(side):
+        shell = np.rint(np.sqrt(squared_radius_of_plane(side, plane))).astype(np.intp)
+        inside = shell <= last
+        weight = np.broadcast_to(multiplicity, shell.shape)[inside]
+        for row, values in zip(sums, planes, strict=True):
+            product = values(plane)[inside].astype(np.float64) * weight
+            row += np.bincount(shell[inside], product, minlength=last + 1)
+    return sums
 
 
 def crossover(radius: npt.ArrayLike, cut_off: float, side: int) -> npt.NDArray[np.float32]:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blush_onnx import fourier
+from blush_onnx.boxes import EvenCube
 from blush_onnx.errors import InputError
 from blush_onnx.fourier import HalfSpectrum, Volume
 
@@ -82,26 +83,15 @@ def correlate(first: HalfSpectrum, second: HalfSpectrum) -> Curve:
     array, (side // 2 + 1,), float64
         0 in a shell where one of the two is zero throughout.
     """
-    side = first.shape[0]
-    last = side // 2
-    sums = np.zeros((3, last + 1))
-    multiplicity = np.full(last + 1, 2.0)
-    multiplicity[0] = 1.0
-    for plane in range(side):
-        shell = np.rint(np.sqrt(fourier.squared_radius_of_plane(side, plane))).astype(np.intp)
-        inside = shell <= last
-        weight = np.broadcast_to(multiplicity, shell.shape)[inside]
-        a, b = first[plane][inside], second[plane][inside]
-        for row, product in enumerate(
-            (
-                a.real.astype(np.float64) * b.real + a.imag.astype(np.float64) * b.imag,
-                np.square(np.abs(a), dtype=np.float64),
-                np.square(np.abs(b), dtype=np.float64),
-            )
-        ):
-            sums[row] += np.bincount(shell[inside], product * weight, minlength=last + 1)
-    norm = np.sqrt(sums[1] * sums[2])
-    curve = np.divide(sums[0], norm, out=np.zeros(last + 1), where=norm > 0)
+    a, b = first, second
+    product, first_power, second_power = fourier.sum_by_shell(
+        first.shape[0],
+        lambda z: (a[z].astype(np.complex128) * b[z].conj()).real,
+        lambda z: np.square(np.abs(a[z]), dtype=np.float64),
+        lambda z: np.square(np.abs(b[z]), dtype=np.float64),
+    )
+    norm = np.sqrt(first_power * second_power)
+    curve = np.divide(product, norm, out=np.zeros_like(norm), where=norm > 0)
     curve[0] = 1.0
     return np.asarray(curve)
 
@@ -131,8 +121,8 @@ def half_map_fsc(
 
     Parameters
     ----------
-    first, second : array, (side, side, side), float32
-        Half-maps in even cubic boxes.
+    first, second : array, (z, y, x), float32
+        Half-maps; boxes that are not even cubes are put into one.
     voxel_size : float
         Å.
     mask : array like them, optional
@@ -142,9 +132,11 @@ def half_map_fsc(
     -------
     FscCurves
     """
+    box = EvenCube.around(first.shape)
+    first, second = box.pad_volume(first), box.pad_volume(second)
     if mask is None:
-        return FscCurves(first.shape[0], voxel_size, unmasked=fsc(first, second))
-    return solvent_corrected(first, second, mask, voxel_size)
+        return FscCurves(box.side, voxel_size, unmasked=fsc(first, second))
+    return solvent_corrected(first, second, box.pad_mask(mask), voxel_size)
 
 
 def solvent_corrected(

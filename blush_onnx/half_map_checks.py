@@ -68,16 +68,12 @@ def radial_power(volume: Array) -> npt.NDArray[np.float64]:
     """
     box = EvenCube.around(volume.shape)
     spectrum = fourier.forward(box.pad_volume(volume))
-    last = box.side // 2
-    power = np.zeros(last + 1)
-    count = np.zeros(last + 1)
-    for plane in range(box.side):
-        shell = np.rint(np.sqrt(fourier.squared_radius_of_plane(box.side, plane))).astype(np.intp)
-        inside = shell <= last
-        values = np.square(np.abs(spectrum[plane][inside]), dtype=np.float64)
-        power += np.bincount(shell[inside], values, minlength=last + 1)
-        count += np.bincount(shell[inside], minlength=last + 1)
-    return power / count
+    power, count = fourier.sum_by_shell(
+        box.side,
+        lambda z: np.square(np.abs(spectrum[z]), dtype=np.float64),
+        lambda z: np.ones(spectrum[z].shape),
+    )
+    return np.asarray(power / count)
 
 
 def _looks_masked(half: Array, name: str) -> str | None:

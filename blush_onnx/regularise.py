@@ -92,8 +92,9 @@ def regularise_half(
     grids = Grids.of(values.shape, voxel_size, denoiser.config.voxel_size)
     curve = grids.curve_of_cube(check_curve(fsc, max(values.shape) // 2 + 1))
     return _half(
-        grids, values, curve, denoiser, particle_diameter, regularised, mask, spectral_trailing,
-        cut_off, stride, progress,
+        grids, values, curve, denoiser=denoiser, particle_diameter=particle_diameter,
+        regularised=regularised, mask=mask, spectral_trailing=spectral_trailing,
+        cut_off=cut_off, stride=stride, progress=progress,
     )
 
 
@@ -240,8 +241,10 @@ def regularise(
     curves = _curves(grids, halves, fsc_mask, fsc)
     done = [
         _half(
-            grids, half, curves.decisive, denoiser, particle_diameter, None, mask,
-            spectral_trailing, cut_off, stride, _share(progress, number),
+            grids, half, curves.decisive, denoiser=denoiser,
+            particle_diameter=particle_diameter, regularised=None, mask=mask,
+            spectral_trailing=spectral_trailing, cut_off=cut_off, stride=stride,
+            progress=_share(progress, number),
         )
         for number, half in enumerate(halves)
     ]
@@ -267,6 +270,7 @@ def _half(
     grids: Grids,
     values: Array,
     curve: npt.NDArray[np.float64],
+    *,
     denoiser: Denoiser,
     particle_diameter: float | None,
     regularised: npt.ArrayLike | None,
@@ -366,11 +370,8 @@ def _curves(
             raise InputError("an FSC is given, so that the mask for it would not be used: drop one")
         given = grids.curve_of_cube(check_curve(fsc, max(halves[0].shape) // 2 + 1))
         return FscCurves(grids.side, grids.voxel_size, given=given)
-    mask = None
-    if fsc_mask is not None:
-        mask = grids.box.pad_mask(as_mask(fsc_mask, halves[0].shape, "the FSC mask"))
-    first, second = (grids.box.pad_volume(half) for half in halves)
-    return half_map_fsc(first, second, grids.voxel_size, mask)
+    mask = None if fsc_mask is None else as_mask(fsc_mask, halves[0].shape, "the FSC mask")
+    return half_map_fsc(halves[0], halves[1], grids.voxel_size, mask)
 
 
 def _share(progress: Progress | None, number: int) -> Progress | None:

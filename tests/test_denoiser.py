@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import threading
 from pathlib import Path
 
@@ -7,7 +8,16 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from blush_onnx import Denoiser, InputError, ModelConfig, OutOfMemoryError, fourier, models
+from blush_onnx import (
+    Denoiser,
+    EngineError,
+    InputError,
+    ModelConfig,
+    ModelError,
+    OutOfMemoryError,
+    fourier,
+    models,
+)
 from blush_onnx.boxes import border_median
 from tests.conftest import blob_and_noise
 
@@ -202,6 +212,21 @@ def test_a_hosts_own_session_works_with_and_without_a_description(tiny_model: Pa
         found = denoiser.denoise(volume, 1.5)
         assert np.linalg.norm(found.density - expected) / np.linalg.norm(expected) < 1e-5
         assert found.engine.reason == "the caller made the session"
+
+
+def test_a_description_of_another_graph_is_refused(tiny_model: Path) -> None:
+    model = models.load_model(tiny_model)
+    session = onnxruntime.InferenceSession(model.content, providers=["CPUExecutionProvider"])
+    for change in ({"patch_size": 96}, {"has_mask": False}):
+        other = dataclasses.replace(model.config, **change)
+        with pytest.raises(ModelError, match="is not that of the session's graph"):
+            Denoiser.from_session(session, other)
+
+
+def test_an_engine_that_fails_is_an_engine_error(tiny_denoiser: Denoiser) -> None:
+    wrong = np.zeros((1, 8, 8, 8), dtype=np.float32)
+    with pytest.raises(EngineError, match="failed on a batch of 1 patches"):
+        tiny_denoiser.engine.run(wrong, wrong)
 
 
 def test_rescaling_there_and_back_does_not_move_the_particle() -> None:

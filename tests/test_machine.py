@@ -3,7 +3,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 from blush_onnx import OutOfMemoryError, machine
@@ -54,4 +53,3 @@ def test_the_estimate_covers_what_two_halves_take(
     print(f"box {box}, side {side}: taken {taken / 2**20:.0f} MiB, "
           f"estimated {estimate / 2**20:.0f} MiB and {BYTES_OF_NETWORK / 2**20:.0f} MiB")
     assert taken < estimate + BYTES_OF_NETWORK
-    assert np.isfinite(taken)

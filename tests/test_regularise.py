@@ -192,6 +192,16 @@ def test_arguments_that_do_not_fit_are_refused(tiny_denoiser: Denoiser) -> None:
         (lambda: regularise(one, half(2), 2.0, denoiser=d, fsc=np.ones(20)), "21 values"),
         (lambda: regularise(one, half(2), 2.0, denoiser=d, fsc=np.full(21, np.nan)), "NaN"),
         (lambda: regularise(one, half(2), 2.0, denoiser=d, cut_off=0), "cut-off"),
+        (
+            lambda: regularise(
+                one, half(2), 2.0, denoiser=d, cut_off=9, spectral_trailing=False
+            ),
+            "without spectral trailing",
+        ),
+        (
+            lambda: regularise(one, half(2), 2.0, denoiser=d, fsc=FALLING, fsc_mask=one > 0),
+            "would not be used",
+        ),
         (lambda: regularise(one, half(2), 2.0, denoiser=d, cut_off=500), "cut-off"),
         (lambda: regularise(one, half(2), 2.0, denoiser=d, particle_diameter=-1), "diameter"),
         (lambda: regularise(one, half(2), 2.0, denoiser=d, fsc_mask=0 * one), "empty"),

@@ -42,20 +42,14 @@ def fsc(
     curve. Never give it denoised maps: their FSC says nothing about resolution.
     """
     from blush_onnx import volume_io
-    from blush_onnx.boxes import EvenCube
     from blush_onnx.fsc import half_map_fsc
     from blush_onnx.report.record import curve_rows
 
     with OutputFolder(out.parent, [out.name], overwrite) as folder:
         first, second = (volume_io.read_map(path, voxel_size) for path in (half1, half2))
         volume_io.check_halves(first, second)
-        box = EvenCube.around(first.data.shape)
-        values = None
-        if mask is not None:
-            values = box.pad_mask(volume_io.read_mask(mask, first)[0])
-        curves = half_map_fsc(
-            box.pad_volume(first.data), box.pad_volume(second.data), first.voxel_size, values
-        )
+        values = None if mask is None else volume_io.read_mask(mask, first)[0]
+        curves = half_map_fsc(first.data, second.data, first.voxel_size, values)
         columns, rows = curve_rows(curves)
         lines = [",".join(columns)]
         lines += [",".join(f"{value:.6g}" for value in row) for row in rows]

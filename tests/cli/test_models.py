@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from blush_onnx import models
 from tests.cli.helpers import run_cli
 from tests.conftest import DATA, TINY_CHECKPOINT
 
@@ -15,7 +16,7 @@ def test_import_show_list_verify_and_remove_go_together() -> None:
     assert '"licence": "MIT"' in shown.stdout
     listed = run_cli("models", "list").stdout
     assert "mine" in listed
-    assert "* starter" in listed or "* " in listed
+    assert f"* {models.bundled_default()}" in listed
     verified = run_cli("models", "verify", "mine")
     assert verified.stdout.startswith("good  mine")
     assert run_cli("models", "remove", "mine").returncode == 0
@@ -41,7 +42,7 @@ def test_verify_without_a_name_checks_every_model_and_fails_on_a_bad_one(tmp_pat
         (["import", str(TINY_CHECKPOINT), "--name", "../m"], "cannot be a model's name"),
         (["import", str(TINY_CHECKPOINT), "--name", "v1.0"], "models fetch v1.0 --from"),
         (["show", "nothing"], "unknown model"),
-        (["remove", "starter"], "not yours to remove"),
+        (["remove", models.bundled_default()], "not yours to remove"),
         (["fetch", "v9"], "known are v1.0"),
         (["fetch", "v1.0", "--from", "http://127.0.0.1:9/x"], "cannot download"),
         (["fetch", "v1.0", "--from", str(DATA / "checkpoints" / "tiny.ckpt.gz")], "SHA-256"),
