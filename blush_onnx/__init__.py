@@ -11,7 +11,7 @@ Load a model once, then turn half-maps into references::
 Arrays go in and come out; files are read and written by the command line alone.
 """
 
-from blush_onnx.denoiser import Denoised, Denoiser
+from blush_onnx.denoiser import Denoiser
 from blush_onnx.errors import (
     BlushError,
     EngineError,
@@ -22,8 +22,8 @@ from blush_onnx.errors import (
 )
 from blush_onnx.fsc import FscCurves
 from blush_onnx.model_config import ModelConfig
-from blush_onnx.references import Regularised, RegularisedClass, RegularisedHalf
 from blush_onnx.regularise import regularise, regularise_class, regularise_half
+from blush_onnx.results import Denoised, Regularised, RegularisedClass, RegularisedHalf
 
 __version__ = "0.1.0"
 

@@ -67,6 +67,19 @@ def as_mask(
 ) -> npt.NDArray[np.float32]:
     """Check a mask against the volume it belongs to and clip it to 0…1.
 
+    Parameters
+    ----------
+    values : array_like, (z, y, x), real or boolean
+    shape : tuple of int
+        Of the volume.
+    name : str
+        What to call it in an error.
+
+    Returns
+    -------
+    array, `shape`, float32
+        A new array.
+
     Raises
     ------
     InputError
@@ -85,6 +98,16 @@ def as_mask(
 
 def check_voxel_size(voxel_size: float) -> float:
     """Refuse voxel sizes that no single-particle map has.
+
+    Parameters
+    ----------
+    voxel_size : float
+        Å.
+
+    Returns
+    -------
+    float
+        The same.
 
     Raises
     ------

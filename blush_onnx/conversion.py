@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from blush_onnx import models, network, numpy_network, self_test
+from blush_onnx import network, numpy_network, registry, self_test
 from blush_onnx.checkpoint import Checkpoint, read_checkpoint
 from blush_onnx.engines import create_engine, installed_providers
 from blush_onnx.engines.base import Array, Engine
@@ -134,7 +134,24 @@ def prove(
 
 
 def proof_engine(content: bytes, patch_size: int) -> Engine:
-    """The engine that a new graph is proven on: ONNX Runtime with real batches, if it is there."""
+    """The engine that a new graph is proven on: ONNX Runtime with real batches, if it is there.
+
+    Parameters
+    ----------
+    content : bytes
+        The ONNX file.
+    patch_size : int
+        Side of a patch, voxels.
+
+    Returns
+    -------
+    Engine
+
+    Raises
+    ------
+    EngineError
+        No inference runtime, or it refuses the graph.
+    """
     if "cpu" not in installed_providers():
         return create_engine(content, "auto", device=0, threads=None, patch_size=patch_size)
     from blush_onnx.engines import onnxruntime
@@ -146,7 +163,15 @@ def proof_engine(content: bytes, patch_size: int) -> Engine:
 
 
 def write_model_folder(folder: Path, config: ModelConfig, content: bytes) -> None:
-    """Write model.onnx and config.json into an existing folder."""
+    """Write model.onnx and config.json into an existing folder.
+
+    Parameters
+    ----------
+    folder : Path
+    config : ModelConfig
+    content : bytes
+        The ONNX file.
+    """
     (folder / MODEL_FILE).write_bytes(content)
     text = json.dumps(dataclasses.asdict(config), indent=1, ensure_ascii=False)
     (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
@@ -187,16 +212,16 @@ def import_checkpoint(
     OutputError
         The registry cannot be written.
     """
-    models.check_free(name, overwrite=overwrite)
+    registry.check_free(name, overwrite=overwrite)
     checkpoint = read_checkpoint(path)
     config, content = build_model(checkpoint, name, licence=licence, training=training)
     config = _with_proof(config, content, checkpoint)
-    staging = models.staging_folder()
+    staging = registry.staging_folder()
     try:
         write_model_folder(staging, config, content)
-        return models.install(staging, name, overwrite=overwrite)
+        return registry.install(staging, name, overwrite=overwrite)
     except OSError as error:
-        raise models.unwritable(error) from error
+        raise registry.unwritable(error) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

@@ -10,7 +10,6 @@ import itertools
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,10 +18,11 @@ import numpy.typing as npt
 from blush_onnx import masks, models, patches
 from blush_onnx.boxes import as_mask, as_volume
 from blush_onnx.engines import create_engine
-from blush_onnx.engines.base import Engine, EngineDescription
+from blush_onnx.engines.base import Engine
 from blush_onnx.errors import InputError, ModelError
 from blush_onnx.grids import Grids
 from blush_onnx.model_config import ModelConfig
+from blush_onnx.results import Denoised
 
 logger = logging.getLogger(__name__)
 
@@ -33,46 +33,6 @@ DEFAULT_STRIDE = 20
 STANDARD_DEVIATION_FLOOR = 1e-8
 GPU_BATCH_SIZE = 4
 LARGEST_BATCH_SIZE = 4096
-
-
-@dataclass(frozen=True)
-class Denoised:
-    """A denoised volume.
-
-    Attributes
-    ----------
-    density : array, (z, y, x), float32
-        On the input's grid and grey scale.
-    mask : array like density
-        The network's solvent mask, 0…1.
-    model, model_sha256 : str
-        Which weights.
-    engine : EngineDescription
-        What evaluated the network.
-    patches, patches_skipped : int
-        Patches that the network saw, and those outside the mask.
-    mask_threshold : float
-        Mean of the mask that a patch needed; below 0.3 only for small particles.
-    """
-
-    density: Array
-    mask: Array
-    model: str
-    model_sha256: str | None
-    engine: EngineDescription
-    patches: int
-    patches_skipped: int
-    mask_threshold: float
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What the user should know, in plain words; mostly nothing."""
-        if self.mask_threshold == patches.MINIMUM_MASK_MEAN:
-            return ()
-        return (
-            "the particle is small for the network's patches: patches with a mean of the mask "
-            f"down to {self.mask_threshold:.3f} were taken to cover it",
-        )
 
 
 class Denoiser:

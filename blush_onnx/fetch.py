@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from blush_onnx import models
+from blush_onnx import registry
 from blush_onnx.conversion import import_checkpoint
 from blush_onnx.errors import ModelError
 
@@ -109,7 +109,7 @@ def fetch(
     InputError
         Already registered.
     """
-    models.check_free(remote.name, overwrite=overwrite)
+    registry.check_free(remote.name, overwrite=overwrite)
     if source is None and (relion := relion_checkpoint(remote.name)):
         return Fetched(
             _import(relion, remote, overwrite, verified=False), str(relion), verified=False

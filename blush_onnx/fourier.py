@@ -268,7 +268,22 @@ def filter_by_shell(volume: Volume, weights: npt.NDArray[np.floating]) -> Volume
 
 
 def shell_to_angstrom(shell: float, side: int, voxel_size: float) -> float:
-    """Resolution in Å of a shell index; infinite for shell 0."""
+    """Resolution of a shell.
+
+    Parameters
+    ----------
+    shell : float
+        Shell index.
+    side : int
+        Side of the box, voxels.
+    voxel_size : float
+        Å.
+
+    Returns
+    -------
+    float
+        Å; infinite for shell 0.
+    """
     return side * voxel_size / shell if shell > 0 else float("inf")
 
 

@@ -215,6 +215,16 @@ def randomise_phases(spectrum: HalfSpectrum, start: int, rng: np.random.Generato
 def resolution(curve: Curve, box_size: int, voxel_size: float, threshold: float) -> float:
     """Resolution in Å at the last shell before a curve first falls below a threshold.
 
+    Parameters
+    ----------
+    curve : array, (box_size // 2 + 1,)
+    box_size : int
+        Voxels.
+    voxel_size : float
+        Å.
+    threshold : float
+        0.143 or 0.5, as a rule.
+
     Returns
     -------
     float
@@ -248,6 +258,16 @@ def cut_off_shell(curve: npt.ArrayLike) -> tuple[int, int]:
 
 def check_curve(values: npt.ArrayLike, shells: int) -> Curve:
     """A caller's FSC as an array.
+
+    Parameters
+    ----------
+    values : array_like, (shells,)
+    shells : int
+        How many values it should have.
+
+    Returns
+    -------
+    array, (shells,), float64
 
     Raises
     ------

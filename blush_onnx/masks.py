@@ -123,13 +123,34 @@ def default_mask(shape: tuple[int, int, int], edge: int = 6) -> npt.NDArray[np.f
 
 
 def centred(outer: int, inner: int) -> slice:
-    """Where `inner` voxels lie centred among `outer`, centre voxel side // 2 on side // 2."""
+    """Where a short axis lies centred in a long one, centre voxel side // 2 on side // 2.
+
+    Parameters
+    ----------
+    outer, inner : int
+        Lengths, voxels; `inner` is not the longer one.
+
+    Returns
+    -------
+    slice
+        Of `inner` voxels.
+    """
     start = outer // 2 - inner // 2
     return slice(start, start + inner)
 
 
 def mean_and_std(volume: npt.NDArray[np.float32]) -> tuple[float, float]:
-    """Mean and unbiased standard deviation (n − 1), summed plane by plane in double."""
+    """Mean and unbiased standard deviation (n − 1), summed plane by plane in double.
+
+    Parameters
+    ----------
+    volume : array, (z, y, x), float32
+
+    Returns
+    -------
+    mean, standard_deviation : float
+        In the volume's unit.
+    """
     count = volume.size
     mean = float(np.add.reduce(volume, axis=None, dtype=np.float64)) / count
     squares = 0.0

@@ -23,7 +23,7 @@ from blush_onnx.fsc import (
     half_map_fsc,
 )
 from blush_onnx.grids import Grids
-from blush_onnx.references import Regularised, RegularisedClass, RegularisedHalf
+from blush_onnx.results import Regularised, RegularisedClass, RegularisedHalf
 
 logger = logging.getLogger(__name__)
 

@@ -27,7 +27,8 @@ from blush_onnx import (
 from blush_onnx.checkpoint import Checkpoint, as_checkpoint, unpack
 from blush_onnx.engines.base import Array
 from blush_onnx.grids import Grids
-from blush_onnx.models import CONFIG_FILE, replace_folder
+from blush_onnx.models import CONFIG_FILE
+from blush_onnx.registry import replace_folder
 from blush_onnx.volume_io import read_map
 from export.network import BlushNetwork
 

@@ -7,7 +7,15 @@ from pathlib import Path
 import onnxruntime
 import pytest
 
-from blush_onnx import Denoiser, InputError, ModelConfig, ModelError, OutputError, models
+from blush_onnx import (
+    Denoiser,
+    InputError,
+    ModelConfig,
+    ModelError,
+    OutputError,
+    models,
+    registry,
+)
 from blush_onnx.conversion import import_checkpoint
 from tests.conftest import TINY_CHECKPOINT
 
@@ -69,7 +77,7 @@ def test_a_shared_folder_is_found_and_ones_own_registry_goes_first(
     assert models.find_model("common") == shared / "common"
     assert [m.origin for m in models.registered_models() if m.name == "common"] == ["shared"]
     with pytest.raises(ModelError, match="not yours to remove"):
-        models.remove("common")
+        registry.remove("common")
     own = import_checkpoint(TINY_CHECKPOINT, "common")
     assert models.find_model("common") == own
 
@@ -118,7 +126,7 @@ def test_foreign_onnx_files_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "a b", "x" * 65])
 def test_names_that_could_not_be_a_folder_are_refused(name: str) -> None:
     with pytest.raises(InputError, match="cannot be a model's name"):
-        models.check_name(name)
+        registry.check_name(name)
 
 
 def test_a_name_is_not_taken_twice_unless_asked() -> None:
@@ -131,10 +139,10 @@ def test_a_name_is_not_taken_twice_unless_asked() -> None:
 
 def test_removing_forgets_a_model() -> None:
     folder = import_checkpoint(TINY_CHECKPOINT, "mine")
-    assert models.remove("mine") == folder
+    assert registry.remove("mine") == folder
     assert not folder.exists()
     with pytest.raises(ModelError, match="unknown model"):
-        models.remove("mine")
+        registry.remove("mine")
 
 
 def test_a_registry_that_cannot_be_written_names_the_variable_that_moves_it(

@@ -140,6 +140,6 @@ def verify(name: str | None) -> None:
 @debug_option
 def remove(name: str) -> None:
     """Delete a model from your registry."""
-    from blush_onnx import models as registry
+    from blush_onnx import registry
 
     click.echo(f"Removed {registry.remove(name)}")

@@ -13,7 +13,7 @@ from blush_onnx.denoiser import Denoiser
 from blush_onnx.diagnostics import versions
 from blush_onnx.fsc import FscCurves, resolution
 from blush_onnx.models import Model
-from blush_onnx.references import Regularised, RegularisedClass
+from blush_onnx.results import Regularised, RegularisedClass
 from blush_onnx.volume_io import MapFile
 
 SCHEMA = "blush-onnx report 1"

@@ -423,18 +423,23 @@ def test_a_voxel_size_given_for_a_broken_header_is_written(
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered")
-@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e-6, 1e6, 1e15, 1e25])
+@pytest.mark.parametrize(
+    ("scale", "taken"),
+    [(1e-30, False), (1e-20, False), (1e-6, True), (1e6, True), (1e15, False), (1e25, False)],
+)
 def test_an_odd_unit_of_the_density_gives_finite_maps_or_a_refusal(
-    scale: float, denoise: Runner, inputs: tuple[Path, Path], tmp_path: Path
+    scale: float, taken: bool, denoise: Runner, inputs: tuple[Path, Path], tmp_path: Path
 ) -> None:
     volume = read(inputs[0]).astype(np.float64) * scale
     path = write_mrc(tmp_path / "scaled.mrc", volume.astype(np.float32))
     done = denoise.complete(path, "--out", denoise.out)
-    if done.returncode == 0:
+    assert (done.returncode == 0) == taken
+    if taken:
         assert np.isfinite(read(denoise.out / "denoised.mrc")).all()
         assert "RuntimeWarning" not in done.stderr
     else:
         assert len(done.stderr.splitlines()) == 1
+        assert "multiply the map by a factor" in done.stderr
 
 
 @pytest.mark.parametrize(

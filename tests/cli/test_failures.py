@@ -270,7 +270,7 @@ def test_an_onnx_file_of_another_network_fails(
     config["sha256"] = hashlib.sha256(content).hexdigest()
     (model / "config.json").write_text(json.dumps(config), encoding="utf-8")
     done = run_cli("denoise", *half_maps, "--out", out, "--model", model, "--provider", "cpu")
-    assert_fails(done, "")
+    assert_fails(done, "not a Blush network")
     assert_unwritten(out)
 
 

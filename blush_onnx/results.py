@@ -1,4 +1,4 @@
-"""What regularisation returns: maps to align particles to, and how they came about."""
+"""What denoising and regularisation return: maps, and how they came about."""
 
 from __future__ import annotations
 
@@ -7,10 +7,51 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from blush_onnx.denoiser import Denoised
+from blush_onnx import patches
+from blush_onnx.engines.base import EngineDescription
 from blush_onnx.fsc import FscCurves
 
 Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """A denoised volume.
+
+    Attributes
+    ----------
+    density : array, (z, y, x), float32
+        On the input's grid and grey scale.
+    mask : array like density
+        The network's solvent mask, 0…1.
+    model, model_sha256 : str
+        Which weights.
+    engine : EngineDescription
+        What evaluated the network.
+    patches, patches_skipped : int
+        Patches that the network saw, and those outside the mask.
+    mask_threshold : float
+        Mean of the mask that a patch needed; below 0.3 only for small particles.
+    """
+
+    density: Array
+    mask: Array
+    model: str
+    model_sha256: str | None
+    engine: EngineDescription
+    patches: int
+    patches_skipped: int
+    mask_threshold: float
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know, in plain words; mostly nothing."""
+        if self.mask_threshold == patches.MINIMUM_MASK_MEAN:
+            return ()
+        return (
+            "the particle is small for the network's patches: patches with a mean of the mask "
+            f"down to {self.mask_threshold:.3f} were taken to cover it",
+        )
 
 
 @dataclass(frozen=True)
