@@ -11,14 +11,16 @@ VENV ?= .venv
 EXTRAS ?= cpu
 TORCH ?=
 BIN := $(VENV)/bin
+# What was asked for is part of the marker's name, so that asking for more installs more.
+WANTED := $(shell echo "$(EXTRAS) $(TORCH)" | cksum | cut -d' ' -f1)
 
 .PHONY: demo test check wheel clean
 
-demo: $(VENV)/demo-ready
+demo: $(VENV)/demo-ready-$(WANTED)
 	$(BIN)/blush-onnx denoise examples/half_maps/half_map_1.mrc.gz examples/half_maps/half_map_2.mrc.gz \
 	    --mask examples/half_maps/mask.mrc.gz --out demo-output --overwrite
 
-test: $(VENV)/test-ready
+test: $(VENV)/test-ready-$(WANTED)
 	$(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
 
 check: $(VENV)/check-ready
@@ -31,11 +33,11 @@ wheel: $(VENV)/check-ready
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/demo-ready: pyproject.toml | $(VENV)/bin/python
+$(VENV)/demo-ready-$(WANTED): pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet -e ".[$(EXTRAS)]"
 	touch $@
 
-$(VENV)/test-ready: pyproject.toml | $(VENV)/bin/python
+$(VENV)/test-ready-$(WANTED): pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet -e ".[$(EXTRAS),test]" $(TORCH)
 	touch $@
 

@@ -242,6 +242,28 @@ def _with_proof(config: ModelConfig, content: bytes, checkpoint: Checkpoint) -> 
         [
             ("synthetic", grid, local_std),
             ("synthetic", *self_test.synthetic_patch(config.patch_size, seed=2)),
+            ("random", *_random_patch(config.patch_size)),
         ],
     )
     return dataclasses.replace(config, self_test=stored, proof=proof)
+
+
+def _random_patch(patch_size: int) -> tuple[Array, Array]:
+    rng = np.random.default_rng(0)
+    shape = (patch_size,) * 3
+    grid, noise = (rng.standard_normal(shape, dtype=np.float32) for _ in range(2))
+    return grid, np.abs(noise)
+
+
+def summary(config: ModelConfig) -> str:
+    """What a model's proof says, in a sentence."""
+    rows = config.proof.get("results", [])
+    if not rows:
+        return f"Not compared with anything: {config.proof.get('not run', 'no proof is stored')}"
+    worst = max(row[key] for row in rows for key in ("density", "mask_logit") if key in row)
+    batches = sorted({row["batch"] for row in rows})
+    return (
+        f"Compared with {config.proof['reference']} on {len(rows) // len(batches)} patches, batch "
+        f"{' and '.join(map(str, batches))}: at most {worst:.1e} of its output "
+        f"(allowed {config.proof['tolerance']:.0e})"
+    )

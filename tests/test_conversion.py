@@ -18,7 +18,8 @@ def test_an_imported_model_carries_the_proof_that_it_agrees() -> None:
     assert config["licence"] == "MIT"
     assert config["storage"] == "float16"
     results = config["proof"]["results"]
-    assert {row["batch"] for row in results} == {1, 2}
+    assert {row["batch"] for row in results} == {1, 3}
+    assert {row["patch"] for row in results} == {"synthetic", "random"}
     assert all(row["density"] <= 1e-4 and row["mask_logit"] <= 1e-4 for row in results)
 
 

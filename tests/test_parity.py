@@ -40,7 +40,9 @@ def relative(ours: npt.NDArray[Any], reference: npt.NDArray[Any]) -> float:
 def of_correction(
     ours: npt.NDArray[Any], reference: npt.NDArray[Any], start: npt.NDArray[Any]
 ) -> float:
-    return float(np.linalg.norm(ours - reference) / np.linalg.norm(reference - start))
+    error = float(np.linalg.norm(ours - reference) / np.linalg.norm(reference - start))
+    print(f"  {error:.1e} of the correction")  # shown with pytest -s
+    return error
 
 
 def assert_network(denoiser: Denoiser, case: Arrays) -> None:
@@ -180,6 +182,7 @@ def test_every_stored_case_with_trained_weights(
     for path in files:
         kind = path.stem.split("_")[0]
         if kind in checks:
+            print(path.stem)
             with np.load(path) as stored:
                 checks[kind]({key: stored[key] for key in stored})
             seen += 1

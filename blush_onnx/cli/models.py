@@ -76,6 +76,8 @@ Examples:
 def fetch(name: str, source: str | None, overwrite: bool) -> None:
     """Get the official weights NAME (v1.0) and register them."""
     from blush_onnx import fetch as fetching
+    from blush_onnx.conversion import summary
+    from blush_onnx.models import load_model
 
     logging.getLogger("pooch").setLevel(logging.WARNING)  # it would tell of its own hashing
     remote = fetching.remote_model(name)
@@ -86,6 +88,7 @@ def fetch(name: str, source: str | None, overwrite: bool) -> None:
         "not verified: only the compressed file has a published checksum"
     )
     click.echo(f"From {done.source} ({check})")
+    click.echo(summary(load_model(done.folder).config))
     click.echo(f"Registered as {name} in {done.folder}")
 
 
@@ -101,9 +104,10 @@ def import_(checkpoint: Path, name: str, licence: str, overwrite: bool) -> None:
     Nothing in the file is executed. The ONNX graph is compared with the network
     before it is registered.
     """
-    from blush_onnx.conversion import import_checkpoint
+    from blush_onnx.conversion import import_checkpoint, summary
     from blush_onnx.errors import InputError
     from blush_onnx.fetch import REMOTE_MODELS
+    from blush_onnx.models import load_model
 
     if name in REMOTE_MODELS:
         raise InputError(
@@ -111,6 +115,7 @@ def import_(checkpoint: Path, name: str, licence: str, overwrite: bool) -> None:
             f"blush-onnx models fetch {name} --from {checkpoint}"
         )
     folder = import_checkpoint(checkpoint, name, licence=licence, overwrite=overwrite)
+    click.echo(summary(load_model(folder).config))
     click.echo(f"Registered as {name} in {folder}")
 
 

@@ -12,6 +12,7 @@ from tests.conftest import DATA, TINY_CHECKPOINT
 def test_import_show_list_verify_and_remove_go_together() -> None:
     done = run_cli("models", "import", str(TINY_CHECKPOINT), "--name", "mine", "--licence", "MIT")
     assert done.returncode == 0, done.stderr
+    assert "Compared with the network in NumPy on 3 patches, batch 1 and 3: at most" in done.stdout
     shown = run_cli("models", "show", "mine")
     assert '"licence": "MIT"' in shown.stdout
     listed = run_cli("models", "list").stdout
