@@ -1,0 +1,1 @@
+"""Host programs: one file or folder each, and nothing else in the package knows of them."""
