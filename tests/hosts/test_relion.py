@@ -11,6 +11,7 @@ import pytest
 
 from blush_onnx import Denoiser, InputError, conversion
 from blush_onnx.hosts.relion import read_job, reconstruct, solve
+from tests.python_without import run_python
 
 pytest.importorskip("gemmi", reason="gemmi reads the STAR files")
 
@@ -190,6 +191,18 @@ def test_files_that_are_no_jobs_are_refused(tmp_path: Path) -> None:
         read_job(tmp_path / "text.star")
 
 
+def test_without_gemmi_the_error_names_the_extra(tmp_path: Path) -> None:
+    star = made_up_job(tmp_path)
+    code = (
+        "import sys\nfrom blush_onnx import BlushError\n"
+        "from blush_onnx.hosts.relion import read_job\n"
+        "try:\n    read_job(sys.argv[1])\nexcept BlushError as error:\n    print(error)"
+    )
+    done = run_python(code, without=["gemmi"], arguments=[str(star)])
+    assert "pip install 'blush-onnx[relion]'" in done.stdout, done.stderr
+
+
+@pytest.mark.filterwarnings("ignore:Data array contains NaN")
 def test_arrays_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     job = read_job(made_up_job(tmp_path), folder=tmp_path)
     weight = mrcfile.read(job.weight)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from blush_onnx.errors import InputError
+from blush_onnx.errors import BlushError, InputError
 
 Curve = npt.NDArray[np.float64]
 
@@ -86,8 +86,15 @@ def read_job(
     ------
     InputError
         Unreadable, not such a file, 2-D, or without a pixel size or diameter.
+    BlushError
+        gemmi, which reads STAR files, is not installed.
     """
-    from gemmi import cif
+    try:
+        from gemmi import cif
+    except ImportError as error:
+        raise BlushError(
+            "reading RELION's jobs needs gemmi: pip install 'blush-onnx[relion]'"
+        ) from error
 
     star = Path(star)
     try:
