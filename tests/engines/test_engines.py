@@ -13,8 +13,14 @@ from blush_onnx import Denoiser, EngineError, models
 from blush_onnx.engines import AUTO_ORDER, create_engine, installed_providers
 from blush_onnx.engines import onnxruntime as ort_engine
 from blush_onnx.machine import available_cpus
-from tests.conftest import blob_and_noise
+from tests.conftest import blob_and_noise, need
 from tests.python_without import run_python
+
+
+def need_azure() -> None:
+    """The one stand-in for a provider that is active and runs nothing; CI must not go without."""
+    found = "AzureExecutionProvider" in onnxruntime.get_available_providers()
+    need("azure", found, "this onnxruntime was built without the Azure provider")
 
 
 def test_auto_takes_the_first_installed_one_and_says_why(tiny_model: Path) -> None:
@@ -45,8 +51,7 @@ def test_convolutions_that_end_on_the_cpu_are_noticed_although_the_provider_is_l
     """The Azure provider comes with every CPU build, is listed as active, and runs no node."""
     content = models.load_model(tiny_model).content
     long = "AzureExecutionProvider"
-    if long not in onnxruntime.get_available_providers():
-        pytest.skip("this onnxruntime was built without the Azure provider")
+    need_azure()
     session, ran_on = ort_engine.open_session(content, long, 0, 1, 64)
     assert session.get_providers()[0] == long
     assert ran_on == {"CPUExecutionProvider"}
@@ -55,8 +60,7 @@ def test_convolutions_that_end_on_the_cpu_are_noticed_although_the_provider_is_l
 def test_such_a_session_is_an_error_that_says_so(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if "AzureExecutionProvider" not in onnxruntime.get_available_providers():
-        pytest.skip("this onnxruntime was built without the Azure provider")
+    need_azure()
     monkeypatch.setitem(ort_engine.PROVIDERS, "cuda", "AzureExecutionProvider")
     content = models.load_model(tiny_model).content
     with pytest.raises(EngineError, match="the convolutions ran on CPUExecutionProvider"):
