@@ -15,10 +15,15 @@ from blush_onnx.errors import OutOfMemoryError
 _CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 
+def cpu_affinity() -> set[int]:
+    """Numbers of the processors this process may run on."""
+    affinity = getattr(os, "sched_getaffinity", None)  # macOS and Windows have none
+    return set(affinity(0)) if affinity else set(range(os.cpu_count() or 1))
+
+
 def available_cpus() -> int:
     """Processors this process may use: its affinity and its control groups' quota."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    count = len(affinity(0)) if affinity else (os.cpu_count() or 1)
+    count = len(cpu_affinity())
     for folder in _own_control_groups():
         try:
             quota, period = (folder / "cpu.max").read_text().split()
