@@ -130,6 +130,42 @@ def read_mask(path: str | Path, like: MapFile) -> tuple[npt.NDArray[np.float32],
     return mask, _sha256(path)
 
 
+def read_mask_of_box(path: str | Path, side: int) -> npt.NDArray[np.float32]:
+    """Read a mask for a cubic map of which nothing but the box is known.
+
+    Parameters
+    ----------
+    path : path
+    side : int
+        Voxels.
+
+    Returns
+    -------
+    array, (side, side, side), float32
+        Clipped to 0…1.
+
+    Raises
+    ------
+    InputError
+        Unreadable, of another box, or empty.
+    """
+    path = Path(path)
+    array, header, _ = _read(path)
+    return as_mask(array.transpose(_axes(path, header)), (side,) * 3, f"the mask {path}")
+
+
+def read_values(path: str | Path) -> npt.NDArray[np.float32]:
+    """Values of a map that this package wrote, without any check of what they are.
+
+    Raises
+    ------
+    InputError
+        Missing or unreadable.
+    """
+    array, _, _ = _read(Path(path))
+    return np.asarray(array, dtype=np.float32)
+
+
 def check_halves(first: MapFile, second: MapFile) -> None:
     """Refuse two files that cannot be the halves of one map.
 
@@ -185,15 +221,46 @@ def write_map(
     OutputError
         The file cannot be written, for instance because the disk is full.
     """
+    labels = (*like.labels, label)
+    _write(path, data.transpose(np.argsort(like.axes)), like.header, labels)
+
+
+def write_new_map(
+    path: str | Path, data: npt.NDArray[np.float32], voxel_size: float, label: str
+) -> None:
+    """Write a map in single precision with its origin at 0, for a program that asked for it.
+
+    Parameters
+    ----------
+    path : path
+        As for :func:`write_map`.
+    data : array, (z, y, x), float32
+    voxel_size : float
+        Å.
+    label : str
+        As for :func:`write_map`.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written, for instance because the disk is full.
+    """
+    z, y, x = (side * voxel_size for side in data.shape)
+    _write(path, data, {"cella": (x, y, z)}, (label,))
+
+
+def _write(
+    path: str | Path, data: npt.NDArray[np.float32], header: dict[str, Any], labels: tuple[str, ...]
+) -> None:
     import mrcfile
 
     try:
         with mrcfile.new(path, overwrite=True) as mrc:
-            mrc.set_data(np.ascontiguousarray(data.transpose(np.argsort(like.axes))))
+            mrc.set_data(np.ascontiguousarray(data))
             mrc.set_volume()
-            for name in _KEPT_FIELDS:
-                mrc.header[name] = like.header[name]
-            labels = [*like.labels, label][-LARGEST_NUMBER_OF_LABELS:]
+            for name, value in header.items():
+                mrc.header[name] = value
+            labels = labels[-LARGEST_NUMBER_OF_LABELS:]
             for i, text in enumerate(labels):
                 mrc.header.label[i] = text.encode("ascii", "replace")[:LABEL_LENGTH]
             mrc.header.nlabl = len(labels)

@@ -36,6 +36,15 @@ class EngineDescription:
     convolutions_on: tuple[str, ...] = ()
     threads: int | None = None
 
+    def in_words(self) -> str:
+        """One line for a log."""
+        facts = [self.library]
+        if self.convolutions_on:
+            facts.append(f"convolutions on {', '.join(self.convolutions_on)}")
+        if self.threads and not self.is_gpu:
+            facts.append(f"{self.threads} thread{'s' if self.threads > 1 else ''}")
+        return f"{self.provider} ({', '.join(facts)}; {self.reason})"
+
     @property
     def is_gpu(self) -> bool:
         """Whether the network runs on a graphics card."""

@@ -72,6 +72,7 @@ def create(model: bytes, *, threads: int | None, patch_size: int, reason: str) -
     settings = {
         "INFERENCE_PRECISION_HINT": "f32",  # processors with bfloat16 would take that by themselves
         "INFERENCE_NUM_THREADS": count,
+        "ENABLE_CPU_PINNING": False,  # it puts jobs that run side by side on the same cores
     }
     try:
         core = openvino.Core()
