@@ -5,19 +5,27 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
 from blush_onnx.cli.failures import debug_option
+from blush_onnx.cli.options import (
+    batch_size_option,
+    model_option,
+    provider_option,
+    require_gpu_option,
+    stride_option,
+    threads_option,
+)
 from blush_onnx.cli.output_folder import OutputFolder
-from blush_onnx.engines import PROVIDER_NAMES
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     from blush_onnx import Denoiser, Regularised, RegularisedClass
+    from blush_onnx.denoiser import Progress
     from blush_onnx.models import Model
     from blush_onnx.volume_io import MapFile
 
@@ -48,34 +56,18 @@ Examples:
     "--denoise-mask", type=_PATH, metavar="MRC",
     help="Where the network looks, in place of a sphere.",
 )
-@click.option(
-    "--model", metavar="NAME|PATH",
-    help="A registered name, a model folder or an .onnx file. Default: $BLUSH_ONNX_MODEL, else "
-    "v1.0 when it is registered, else the bundled model.",
-)
+@model_option()
 @click.option("--voxel-size", type=float, metavar="Å", help="In place of the files' headers.")
 @click.option(
     "--particle-diameter", type=float, metavar="Å",
     help="Diameter of the spherical mask. Default: the largest sphere in the box.",
 )
-@click.option(
-    "--stride", type=int, default=20, show_default=True, metavar="VOXELS",
-    help="Distance of the network's patches, 1 to 43: larger is faster and less smooth.",
-)
-@click.option(
-    "--batch-size", type=int, metavar="N",
-    help="Patches given to a card at a time; the CPU takes them one by one. [default: 4]",
-)
-@click.option(
-    "--threads", type=int, metavar="N",
-    help="CPU threads. [default: the processors this process may use]",
-)
-@click.option(
-    "--provider", type=click.Choice(PROVIDER_NAMES), default="auto", show_default=True,
-    help="What evaluates the network. auto takes the first that works and says which and why.",
-)
+@stride_option()
+@batch_size_option()
+@threads_option("the processors this process may use")
+@provider_option()
 @click.option("--device", type=int, default=0, show_default=True, help="Number of the card.")
-@click.option("--require-gpu", is_flag=True, help="Fail rather than run on the CPU.")
+@require_gpu_option()
 @click.option(
     "--no-spectral-trailing", is_flag=True,
     help="Keep the denoised halves beyond their cut-off: risks overfitting in a refinement.",
@@ -101,17 +93,52 @@ def denoise(
     report.json. The results are references, not half-maps: never deposit them as
     half-maps, and never take an FSC between them.
     """
+    run_denoise(maps, out, options, _Progress(quiet), overwrite=overwrite, table=not quiet)
+
+
+def run_denoise(
+    maps: tuple[Path, ...],
+    out: Path,
+    options: dict[str, Any],
+    progress: ProgressContext,
+    *,
+    overwrite: bool,
+    table: bool,
+) -> list[str]:
+    """Denoise two half-maps or one map into a folder.
+
+    Parameters
+    ----------
+    maps : tuple of Path
+        One or two.
+    out : Path
+    options : dict
+        Of the command ``denoise``.
+    progress : ProgressContext
+        Told of the progress; whatever it raises ends the work.
+    overwrite : bool
+        Whether existing results may be replaced.
+    table : bool
+        Print a few lines on what was done.
+
+    Returns
+    -------
+    list of str
+        Names of the files in `out`.
+    """
     _check_usage(maps, options)
     with OutputFolder(out, HALF_FILES if len(maps) == 2 else MAP_FILES, overwrite) as folder:
         folder.require_other_than([*maps, *(options[m] for m in _MASKS.values() if options[m])])
-        run = _Run(maps, options, quiet)
+        run = _Run(maps, options)
         folder.require_space(4 * run.inputs[0].data.size * len(folder.names))
-        run.compute()
+        with progress:
+            run.compute(progress)
         run.write(folder)
     for warning in run.warnings:
         click.echo(f"Warning: {warning}", err=True)
-    if not quiet:
+    if table:
         run.print_table(folder)
+    return folder.names
 
 
 def _check_usage(maps: tuple[Path, ...], options: dict[str, Any]) -> None:
@@ -130,11 +157,10 @@ def _check_usage(maps: tuple[Path, ...], options: dict[str, Any]) -> None:
 class _Run:
     """One run: what was read, what came out, and how long each part took."""
 
-    def __init__(self, maps: tuple[Path, ...], options: dict[str, Any], quiet: bool) -> None:
+    def __init__(self, maps: tuple[Path, ...], options: dict[str, Any]) -> None:
         from blush_onnx import volume_io
 
         self.options = options
-        self.quiet = quiet
         self.seconds: dict[str, float] = {}
         self.warnings: list[str] = []
         self.result: Regularised | RegularisedClass
@@ -155,7 +181,7 @@ class _Run:
                 self.mask_files[role] = (str(options[option]), digest)
         self.seconds["read"] = time.perf_counter() - start
 
-    def compute(self) -> None:
+    def compute(self, progress: Progress) -> None:
         """Load the model and denoise."""
         from blush_onnx import Denoiser, models, regularise, regularise_class
         from blush_onnx.errors import EngineError
@@ -176,21 +202,20 @@ class _Run:
         start = time.perf_counter()
         arrays = [source.data for source in self.inputs]
         size = self.inputs[0].voxel_size
-        with _Progress(self.quiet) as progress:
-            shared: dict[str, Any] = {
-                "denoiser": self.denoiser, "stride": o["stride"], "cut_off": o["cut_off"],
-                "particle_diameter": o["particle_diameter"], "progress": progress,
-                "mask": self.masks.get("network"),
-            }
-            if len(arrays) == 2:
-                halves = regularise(
-                    arrays[0], arrays[1], size, fsc_mask=self.masks.get("fsc"),
-                    spectral_trailing=not o["no_spectral_trailing"], **shared,
-                )
-                self.result = halves
-                self.warnings += half_map_warnings(arrays[0], arrays[1], halves.fsc)
-            else:
-                self.result = regularise_class(arrays[0], size, **shared)
+        shared: dict[str, Any] = {
+            "denoiser": self.denoiser, "stride": o["stride"], "cut_off": o["cut_off"],
+            "particle_diameter": o["particle_diameter"], "progress": progress,
+            "mask": self.masks.get("network"),
+        }
+        if len(arrays) == 2:
+            halves = regularise(
+                arrays[0], arrays[1], size, fsc_mask=self.masks.get("fsc"),
+                spectral_trailing=not o["no_spectral_trailing"], **shared,
+            )
+            self.result = halves
+            self.warnings += half_map_warnings(arrays[0], arrays[1], halves.fsc)
+        else:
+            self.result = regularise_class(arrays[0], size, **shared)
         self.warnings += self.result.warnings
         self.seconds["denoise"] = time.perf_counter() - start
 
@@ -265,6 +290,15 @@ class _Run:
         if self.options["no_spectral_trailing"]:
             return f"not applied (--no-spectral-trailing); it would be {shell}"
         return shell
+
+
+class ProgressContext(Protocol):
+    """A progress callback that is entered before the work and left after it."""
+
+    def __enter__(self) -> object: ...
+    def __exit__(self, *_: object) -> None: ...
+    def __call__(self, done: int, total: int) -> object:
+        """Take note of it."""
 
 
 class _Progress:

@@ -31,7 +31,13 @@ def debug_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def run_guarded(command: click.Command, arguments: list[str] | None) -> Any:
+def run_guarded(
+    command: click.Command,
+    arguments: list[str] | None,
+    name: str = "blush-onnx",
+    *,
+    tracebacks: bool = True,
+) -> Any:
     """Run a command; exit with 0, 1 (failed), 2 (wrong usage) or 143 (SIGTERM).
 
     Parameters
@@ -39,6 +45,10 @@ def run_guarded(command: click.Command, arguments: list[str] | None) -> Any:
     command : click.Command
     arguments : list of str, optional
         The process's own by default.
+    name : str
+        Of the program.
+    tracebacks : bool
+        Whether ``--debug`` shows the traceback of an error.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
@@ -46,7 +56,7 @@ def run_guarded(command: click.Command, arguments: list[str] | None) -> Any:
             signal.signal(getattr(signal, name), _terminate)
     obj: dict[str, bool] = {}
     try:
-        with command.make_context("blush-onnx", list(arguments), obj=obj) as ctx:
+        with command.make_context(name, list(arguments), obj=obj) as ctx:
             command.invoke(ctx)
     except click.exceptions.Exit as finished:
         sys.exit(finished.exit_code)
@@ -62,12 +72,13 @@ def run_guarded(command: click.Command, arguments: list[str] | None) -> Any:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
     except Exception as error:
-        if "--debug" in arguments:
+        if tracebacks and "--debug" in arguments:
             raise
-        _fail(_in_one_line(error))
+        _fail(in_one_line(error, "--debug shows where"))
 
 
-def _in_one_line(error: Exception) -> str:
+def in_one_line(error: Exception, hint: str) -> str:
+    """What went wrong; `hint` tells where to look after an error that should not happen."""
     from blush_onnx.errors import BlushError
 
     text = " ".join(str(error).split())
@@ -77,7 +88,7 @@ def _in_one_line(error: Exception) -> str:
         return f"out of memory: {text or 'bin or crop the map, or use a machine with more'}"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    return f"{type(error).__name__}: {text} (a defect of blush-onnx; --debug shows where)"
+    return f"{type(error).__name__}: {text} (a defect of blush-onnx; {hint})"
 
 
 def _fail(message: str, status: int = FAILED) -> None:

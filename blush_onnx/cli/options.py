@@ -1,0 +1,57 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from blush_onnx.engines import PROVIDER_NAMES
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def model_option(*names: str) -> Decorator:
+    """``--model``; `names` are other spellings of it."""
+    return click.option(
+        "--model", *names, "model", metavar="NAME|PATH",
+        help="A registered name, a model folder or an .onnx file. Default: $BLUSH_ONNX_MODEL, else "
+        "v1.0 when it is registered, else the bundled model.",
+    )
+
+
+def stride_option(*names: str) -> Decorator:
+    """``--stride``; `names` are other spellings of it."""
+    return click.option(
+        "--stride", *names, "stride", type=int, default=20, show_default=True, metavar="VOXELS",
+        help="Distance of the network's patches, 1 to 43: larger is faster and less smooth.",
+    )
+
+
+def batch_size_option(*names: str) -> Decorator:
+    """``--batch-size``; `names` are other spellings of it."""
+    return click.option(
+        "--batch-size", *names, "batch_size", type=int, metavar="N",
+        help="Patches given to a card at a time; the CPU takes them one by one. [default: 4]",
+    )
+
+
+def threads_option(default: str) -> Decorator:
+    """``--threads``, with what its default is in words."""
+    return click.option(
+        "--threads", type=int, metavar="N", help=f"CPU threads. [default: {default}]"
+    )
+
+
+def provider_option() -> Decorator:
+    """``--provider``."""
+    return click.option(
+        "--provider", type=click.Choice(PROVIDER_NAMES), default="auto", show_default=True,
+        help="What evaluates the network. auto takes the first that works and says which and why.",
+    )
+
+
+def require_gpu_option() -> Decorator:
+    """``--require-gpu``."""
+    return click.option("--require-gpu", is_flag=True, help="Fail rather than run on the CPU.")
