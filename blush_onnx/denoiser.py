@@ -116,7 +116,7 @@ class Denoiser:
         engine = create_engine(
             model.content, provider, device=device, threads=threads, patch_size=size
         )
-        logger.info("model %s, %s", model.config.name, engine.description)
+        logger.info("model %s on %s", model.config.name, engine.description.in_words())
         return cls(model.config, engine, batch_size)
 
     @classmethod

@@ -10,6 +10,7 @@ import click
 COMMANDS = {
     "denoise": "Denoise two half-maps into two references, or one map.",
     "fsc": "FSC of two half-maps, optionally solvent-corrected.",
+    "relion": "Do the jobs of RELION 3.1 to 5 (--external_reconstruct, --blush, External).",
     "models": "List, fetch, import, check and remove models.",
     "doctor": "Check this installation and test every provider.",
 }

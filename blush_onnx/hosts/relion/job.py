@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from blush_onnx.errors import BlushError, InputError
+from blush_onnx.errors import InputError
+from blush_onnx.hosts.relion.run_files import RunFacts
+from blush_onnx.hosts.relion.star import read_star, text_of
 
 Curve = npt.NDArray[np.float64]
 
 GENERAL = "external_reconstruct_general"
 SPECTRA = "external_reconstruct_tau2"
+_OPTIONS = {"PixelSize": "--pixel-size", "ParticleDiameter": "--particle-diameter"}
 REFINE, REFINE_FINAL, CLASSIFICATION = "refine", "refine_final", "classification"
 
 
@@ -41,6 +44,8 @@ class Job:
     pixel_size, particle_diameter : float
         Å.
     tau2, fsc : array, (box_size // 2 + 1,)
+    found : tuple of str
+        What the job itself did not say, and where it was found instead.
     """
 
     star: Path
@@ -58,6 +63,7 @@ class Job:
     particle_diameter: float
     tau2: Curve
     fsc: Curve
+    found: tuple[str, ...] = ()
 
 
 def read_job(
@@ -66,6 +72,7 @@ def read_job(
     folder: str | Path = ".",
     pixel_size: float | None = None,
     particle_diameter: float | None = None,
+    run: RunFacts | None = None,
 ) -> Job:
     """Read a job's STAR file and check that it can be done.
 
@@ -77,6 +84,8 @@ def read_job(
         The host's working folder, which the paths in the file are relative to.
     pixel_size, particle_diameter : float, optional
         Å; in place of what the file says. RELION 3.1 and 4.0.0 write neither.
+    run : RunFacts, optional
+        What the run's own files say, for what neither the job nor the caller does.
 
     Returns
     -------
@@ -89,21 +98,8 @@ def read_job(
     BlushError
         gemmi, which reads STAR files, is not installed.
     """
-    try:
-        from gemmi import cif
-    except ImportError as error:
-        raise BlushError(
-            "reading RELION's jobs needs gemmi: pip install 'blush-onnx[relion]'"
-        ) from error
-
     star = Path(star)
-    try:
-        document = cif.read(str(star))
-    except FileNotFoundError as error:
-        raise InputError(f"{star} does not exist") from error
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{star} is not a readable STAR file: {reason}") from error
+    document = read_star(star)
     general, spectra = document.find_block(GENERAL), document.find_block(SPECTRA)
     if general is None or spectra is None:
         raise InputError(f"{star} is not a reconstruction job: it lacks data_{GENERAL} or _tau2")
@@ -111,6 +107,14 @@ def read_job(
     if fields.integer("ReferenceDimensionality") != 3:
         raise InputError(f"{star} is about 2-D references: Blush regularises 3-D ones alone")
     box_size = fields.integer("OriginalImageSize")
+    found = []
+    if run is not None and run.optimiser is not None:
+        if pixel_size is None and not fields.has("PixelSize") and run.pixel_size:
+            pixel_size = run.pixel_size
+            found.append(f"pixel size {pixel_size:g} Å, from the model file of {run.optimiser}")
+        if particle_diameter is None and not fields.has("ParticleDiameter"):
+            particle_diameter = run.particle_diameter
+            found.append(f"particle diameter {particle_diameter} Å, from {run.optimiser}")
     fsc = _curve(star, spectra, "GoldStandardFsc", box_size)
     return Job(
         star=star,
@@ -128,6 +132,7 @@ def read_job(
         particle_diameter=fields.positive("ParticleDiameter", particle_diameter),
         tau2=_curve(star, spectra, "ReferenceTau2", box_size),
         fsc=fsc,
+        found=tuple(found),
     )
 
 
@@ -155,14 +160,20 @@ class _Fields:
     def __init__(self, star: Path, block: Any) -> None:
         self._star, self._block = star, block
 
+    def has(self, label: str) -> bool:
+        return text_of(self._block, label) is not None
+
     def text(self, label: str, given: object = None) -> str:
-        value = self._block.find_value(f"_rln{label}") if given is None else str(given)
+        value = text_of(self._block, label) if given is None else str(given)
         if value is None:
-            raise InputError(
-                f"{self._star} lacks rln{label}; RELION 3.1 and 4.0.0 write neither the pixel size "
-                "nor the particle diameter: give them"
-            )
-        return str(value).strip("'\"")
+            hint = ""
+            if label in _OPTIONS:
+                hint = (
+                    "; RELION 3.1 and 4.0.0 do not write it, and no optimiser file of the run was "
+                    f"found beside it that tells: give {_OPTIONS[label]}"
+                )
+            raise InputError(f"{self._star} lacks rln{label}{hint}")
+        return value
 
     def positive(self, label: str, given: float | None = None) -> float:
         text = self.text(label, given)

@@ -1,0 +1,44 @@
+"""``blush-onnx relion install-wrapper``: put our program where RELION finds it first."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess  # noqa: S404
+from pathlib import Path
+
+import click
+
+from blush_onnx.cli.failures import debug_option
+
+
+@click.command(
+    epilog="Example: blush-onnx relion install-wrapper /opt/blush-onnx/relion",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR")
+@click.option("--overwrite", is_flag=True, help="Replace programs that are not ours.")
+@debug_option
+def wrapper(folder: Path, overwrite: bool) -> None:
+    """Write relion_python_blush and relion_blush_external into DIR.
+
+    Both pin this environment, so that they work whatever Python, conda environment
+    or module is active when RELION calls them. Put DIR in front of RELION's own
+    folder on PATH, in the module file or in the job script.
+    """
+    from blush_onnx.errors import BlushError
+    from blush_onnx.hosts.relion.wrapper import install_wrappers
+
+    paths = install_wrappers(folder, overwrite=overwrite)
+    for path in paths:
+        click.echo(f"Wrote {path}")
+    done = subprocess.run([paths[0]], capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode != 0:
+        raise BlushError(f"{paths[0]} does not work: {done.stderr.strip()}")
+    click.echo(done.stdout.strip())
+    place = folder.absolute()
+    first = shutil.which(paths[0].name)
+    if first is None or Path(first).resolve() != paths[0].resolve():
+        click.echo("Now put it in front of RELION on PATH:")
+        click.echo(f"  export PATH={place}:$PATH")
+    click.echo("For RELION 3.1 and 4, or --external_reconstruct in 5:")
+    click.echo(f"  export RELION_EXTERNAL_RECONSTRUCT_EXECUTABLE={paths[1]}")
