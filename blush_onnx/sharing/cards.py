@@ -101,7 +101,7 @@ def one_of(cards: Sequence[Card], timeout: float, purpose: str) -> Iterator[Card
     held: LockedFile | None = None
     try:
         card, held = _wait(cards, locks, ticket, timeout)
-        held.write(f"process {os.getpid()} ({purpose})")
+        held.write(f"process {os.getpid()} ({purpose})\n{time.monotonic_ns()}")
         ticket.release(remove=True)
         yield card
     finally:
@@ -159,6 +159,11 @@ def _text(path: Path) -> str:
 
 def _told(cards: Sequence[Card], holders: Sequence[str]) -> str:
     return ", ".join(
-        f"card {card.number} is held by {holder or 'another job'}"
+        f"card {card.number} is held by {_who(holder)}"
         for card, holder in zip(cards, holders, strict=True)
     )
+
+
+def _who(holder: str) -> str:
+    """The first line of a holder's text; the second tells its turns apart."""
+    return holder.partition("\n")[0] or "another job"
