@@ -51,9 +51,9 @@ def run_guarded(
         Whether ``--debug`` shows the traceback of an error.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _terminate)
+    for signal_name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        if hasattr(signal, signal_name):
+            signal.signal(getattr(signal, signal_name), _terminate)
     obj: dict[str, bool] = {}
     try:
         with command.make_context(name, list(arguments), obj=obj) as ctx:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from blush_onnx.sharing.cores import CoreShare
 
 PROGRESS_SECONDS = 10.0
-_CARDS = re.compile(r"\s*(-?\d[\d,:;\s-]*)?")
+_CARDS = re.compile(r"[\s,:;]*(-?\d[\d,:;\s-]*)?")
 _OPTIONS = (
     model_option("-m", "--model_name"),
     stride_option("-s", "--strides"),

@@ -1,0 +1,292 @@
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+
+from blush_onnx.machine import available_cpus
+from blush_onnx.sharing.cores import CoreShare
+from tests.hosts.test_relion import BOX, FSC, PIXEL_SIZE, made_up_job
+
+pytest.importorskip("gemmi", reason="gemmi reads the STAR files")
+
+PROGRAM = f"{shlex.quote(sys.executable)} -m blush_onnx.cli.relion.python_blush"
+"""In place of the name that RELION looks up on PATH."""
+
+
+def call_as_relion(
+    arguments: str, folder: Path, **env: str
+) -> subprocess.CompletedProcess[str]:
+    """What RELION 5 does: a line for the shell, with its own working folder, all stdout read."""
+    return subprocess.run(
+        f"{PROGRAM} {arguments}", shell=True, cwd=folder, capture_output=True, text=True,
+        env={**os.environ, **env}, timeout=120,
+    )
+
+
+def accepted(done: subprocess.CompletedProcess[str]) -> bool:
+    """RELION's own test: the trimmed stdout; the exit status is thrown away."""
+    return done.stdout.strip() == "success"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> Path:
+    """A project folder; the model is the tiny one."""
+    monkeypatch.setenv("BLUSH_ONNX_MODEL", str(tiny_model))
+    monkeypatch.setenv("BLUSH_ONNX_LOCKS", str(tmp_path))
+    folder = tmp_path / "project"
+    folder.mkdir()
+    return folder
+
+
+def log_of(star: Path) -> str:
+    return star.with_suffix(".log").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("tag", ["_half1", "_half2", ""])
+def test_a_job_is_answered_with_success_and_a_map(tag: str, project: Path) -> None:
+    star = made_up_job(project, tag)
+    done = call_as_relion(f"{star.name}  --gpu -1 ", project)
+    assert (done.stdout, done.returncode, done.stderr) == ("success\n", 0, "")
+    with mrcfile.open(star.with_suffix(".mrc")) as mrc:
+        assert mrc.data.shape == (BOX,) * 3
+        assert mrc.data.dtype == np.float32
+        assert np.isfinite(mrc.data).all()
+        assert mrc.data.any()
+        assert mrc.voxel_size.x == pytest.approx(PIXEL_SIZE)
+        assert mrc.header.origin.item() == (0, 0, 0)
+    assert star.with_name(f"{star.stem}_denoised.mrc").exists() == (tag == "")
+    log = log_of(star)
+    for part in ("model tiny", "SHA-256", "running on the CPU", "network:", "done:"):
+        assert part in log
+
+
+@pytest.mark.parametrize(
+    "gpu", ["", "--gpu", "--gpu ", '--gpu ""', "--gpu -1", "--gpu=-1", "-g -1", "--gpu , "]
+)
+def test_any_card_or_none_is_the_cpu_where_there_is_no_card(gpu: str, project: Path) -> None:
+    star = made_up_job(project)
+    done = call_as_relion(f"{star.name} --debug {gpu}", project)
+    assert accepted(done), done.stderr
+    assert "WARNING running on the CPU: " in log_of(star)
+
+
+@pytest.mark.parametrize("gpu", ["--gpu 0", "--gpu 0,1, ", "--gpu 0:1", "-g 0", "--gpu=0"])
+def test_a_list_of_cards_without_an_engine_for_them_is_an_error(gpu: str, project: Path) -> None:
+    star = made_up_job(project)
+    done = call_as_relion(f"{star.name} {gpu}", project)
+    assert not accepted(done)
+    assert done.returncode == 1
+    assert 'RELION_BLUSH_ARGS="--provider cpu"' in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+    assert "Traceback" in log_of(star)
+    assert not star.with_suffix(".mrc").exists()
+
+
+def test_words_of_the_user_come_before_those_of_relion(project: Path) -> None:
+    star = made_up_job(project)
+    assert accepted(call_as_relion(f"{star.name} --provider cpu --gpu 0,", project))
+    done = call_as_relion(f"{star.name} --require-gpu --gpu -1 ", project)
+    assert "--require-gpu, but " in done.stderr
+    done = call_as_relion(f"{star.name} --gpu 0 --gpu -1 ", project)
+    assert "--gpu 0 was asked for" in done.stderr
+
+
+def test_all_arguments_of_the_published_program_are_taken(project: Path, tiny_model: Path) -> None:
+    star = made_up_job(project)
+    words = (
+        f"-m {tiny_model} -s 30 -b 2 --device_timeout 5 --debug --skip-spectral-trailing --gpu -1"
+    )
+    assert accepted(call_as_relion(f"{star.name} {words}", project))
+    long = words.replace("-m ", "--model_name ").replace("-s ", "--strides ")
+    long = long.replace("-b ", "--batch_size ")
+    assert accepted(call_as_relion(f"{star.name} {long}", project))
+    assert "no spectral trailing" in log_of(star)
+    for name in ("unfiltered", "regularised"):
+        assert star.with_name(f"{star.stem}_debug_{name}.mrc").exists()
+
+
+def test_without_a_job_the_model_is_checked(project: Path, tiny_model: Path) -> None:
+    done = call_as_relion("", project)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "model tiny is in place" in done.stdout
+    done = call_as_relion("-m v9", project)
+    assert done.returncode == 1
+    assert "unknown model 'v9'" in done.stderr
+
+
+def test_the_bundled_model_is_named_loudly(project: Path) -> None:
+    star = made_up_job(project)
+    done = call_as_relion(f"{star.name} -s 43", project, BLUSH_ONNX_MODEL="")
+    assert accepted(done), done.stderr
+    assert "WARNING the official weights are not registered: using starter" in log_of(star)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"PixelSize": 0}, "rlnPixelSize is 0"),
+        ({"ReferenceDimensionality": 2}, "2-D references"),
+        ({"PixelSize": None}, "give --pixel-size"),
+        ({"ExtReconsWeight": "gone.mrc"}, "gone.mrc does not exist"),
+    ],
+)
+def test_a_job_that_cannot_be_done_says_why_in_one_line(
+    change: dict[str, object], message: str, project: Path
+) -> None:
+    star = made_up_job(project, **change)
+    done = call_as_relion(star.name, project)
+    assert done.stdout == ""
+    assert done.stderr.startswith("Error: ")
+    assert message in done.stderr
+    assert f"(more in {star.stem}.log)" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_what_is_no_job_is_an_error_without_a_log(project: Path) -> None:
+    done = call_as_relion("none/run.star", project)
+    assert not accepted(done)
+    assert done.stderr == "Error: none/run.star does not exist\n"
+
+
+def test_stale_results_and_spectra_are_gone_before_work_starts(project: Path) -> None:
+    star = made_up_job(project, ExtReconsWeight="gone.mrc")
+    stale = [star.with_suffix(".mrc"), star.with_name(f"{star.stem}_out.star")]
+    for path in stale:
+        path.write_text("of an earlier run")
+    assert not accepted(call_as_relion(star.name, project))
+    assert not any(path.exists() for path in stale)
+
+
+@pytest.mark.filterwarnings("ignore:Data array contains")
+def test_a_map_that_would_ruin_the_run_is_not_written(project: Path) -> None:
+    star = made_up_job(project, "")  # joined: RELION's own map is the result
+    for part in ("data_real", "data_imag"):
+        path = star.with_name(f"{star.stem}_{part}.mrc")
+        with mrcfile.open(path, mode="r+") as mrc:
+            mrc.data[:] = 0
+    done = call_as_relion(star.name, project)
+    assert not accepted(done)
+    assert not star.with_suffix(".mrc").exists()
+
+
+def test_a_path_with_blanks_comes_in_pieces_and_is_put_together(project: Path) -> None:
+    star = made_up_job(project)
+    folder = project / "my job"
+    folder.mkdir()
+    moved = Path(shutil.move(star, folder / star.name))
+    done = call_as_relion(f"my job/{star.name} --gpu -1", project)
+    assert accepted(done), done.stderr
+    assert "done:" in log_of(moved)
+    done = call_as_relion("my other.star --gpu -1", project)
+    assert done.returncode == 2
+    assert "one STAR file is expected, not 2" in done.stderr
+
+
+def test_a_folder_called_half1_does_not_change_the_mode(project: Path) -> None:
+    folder = project / "half1_test"
+    star = made_up_job(folder, "", fsc=0 * FSC)
+    done = call_as_relion(star.name, folder)
+    assert accepted(done), done.stderr
+    assert f"{star.name}: classification" in log_of(star)
+
+
+def test_what_libraries_print_does_not_reach_relion(project: Path) -> None:
+    star = made_up_job(project)
+    noisy = project / "noisy"
+    noisy.mkdir()
+    (noisy / "sitecustomize.py").write_text(
+        "import atexit, os\natexit.register(os.write, 1, b'bye')\n"
+        "import mrcfile\nreal = mrcfile.mmap\n"
+        "def mmap(*a, **k):\n    print('hello'); os.write(1, b'from C'); return real(*a, **k)\n"
+        "mrcfile.mmap = mmap\n"
+    )
+    done = call_as_relion(star.name, project, PYTHONPATH=str(noisy))
+    assert done.stdout == "success\n"
+    assert "from C" in done.stderr
+
+
+def test_later_calls_that_differ_are_warned_of_on_stderr(project: Path) -> None:
+    star = made_up_job(project)
+    assert call_as_relion(star.name, project).stderr == ""
+    treatment = json.loads((project / "blush_onnx_treatment.json").read_text())
+    assert treatment["precision"] == "float32"
+    assert "tiny" in treatment["model"]
+    other = made_up_job(project, "_half2")
+    done = call_as_relion(f"{other.name} -s 30", project)
+    assert accepted(done)
+    assert "Warning: stride is 30, but the first call of this run had 20" in done.stderr
+    assert "WARNING stride is 30" in log_of(other)
+
+
+def test_a_new_run_in_the_same_folder_starts_afresh(project: Path) -> None:
+    star = made_up_job(project)
+    assert call_as_relion(star.name, project).stderr == ""
+    later = time.time() + 10
+    optimiser = project / "run_it000_optimiser.star"
+    optimiser.write_text("data_optimiser_general\n\n_rlnDoStochasticGradientDescent 0\n")
+    os.utime(optimiser, (later, later))
+    done = call_as_relion(f"{star.name} -s 30", project)
+    assert (accepted(done), done.stderr) == (True, "")
+
+
+def test_a_gradient_run_is_refused(project: Path) -> None:
+    star = made_up_job(project)
+    (project / "run_it002_optimiser.star").write_text(
+        "data_optimiser_general\n\n_rlnDoGradientRefine 1\n_rlnDoStochasticGradientDescent 0\n"
+    )
+    done = call_as_relion(star.name, project)
+    assert not accepted(done)
+    assert "gradient (VDAM) run" in done.stderr
+
+
+def test_the_published_smoothing_mask_is_applied_only_when_asked_for(project: Path) -> None:
+    star = made_up_job(project)
+    assert accepted(call_as_relion(star.name, project))
+    plain = mrcfile.read(star.with_suffix(".mrc"))
+    mask = np.zeros((BOX,) * 3, dtype=np.float32)
+    mask[: BOX // 2] = 1
+    with mrcfile.new(project / "blush_smoothing_mask.mrc") as mrc:
+        mrc.set_data(mask)
+    assert accepted(call_as_relion(star.name, project))
+    assert "WARNING blush_smoothing_mask.mrc lies in the working folder" in log_of(star)
+    np.testing.assert_array_equal(mrcfile.read(star.with_suffix(".mrc")), plain)
+    done = call_as_relion(f"{star.name} --smoothing-mask blush_smoothing_mask.mrc", project)
+    assert accepted(done), done.stderr
+    smooth = mrcfile.read(star.with_suffix(".mrc"))
+    np.testing.assert_array_equal(smooth[: BOX // 2], plain[: BOX // 2])
+    assert smooth[BOX // 2 :].std() < 0.9 * plain[BOX // 2 :].std()
+
+
+def test_the_work_ends_when_relion_has_gone(project: Path) -> None:
+    star = made_up_job(project)
+    process = subprocess.Popen(
+        [*shlex.split(PROGRAM), star.name, "-s", "1"], cwd=project, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    assert not star.with_suffix(".mrc").exists()
+    assert "stopped" in log_of(star)
+
+
+def test_jobs_at_the_same_time_share_the_processors(project: Path) -> None:
+    star = made_up_job(project)
+    with CoreShare():  # the other half
+        done = call_as_relion(f"{star.name} --gpu -1", project, OMP_NUM_THREADS="1")
+    assert accepted(done)
+    assert "jobs sharing the processors: 2" in log_of(star)
+    assert accepted(call_as_relion(f"{star.name} --gpu -1", project, OMP_NUM_THREADS="1"))
+    assert f"{available_cpus()} threads; jobs sharing the processors: 1" in log_of(star)
