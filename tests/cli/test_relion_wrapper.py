@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from blush_onnx.hosts.relion.wrapper import PROGRAMS
+from tests.cli.helpers import assert_fails, listing, run_cli
+
+
+def test_both_programs_run_whatever_python_is_active(tmp_path: Path) -> None:
+    folder = tmp_path / "bin of relion"
+    done = run_cli("relion", "install-wrapper", folder)
+    assert done.returncode == 0, done.stderr
+    assert listing(folder) == sorted(PROGRAMS)
+    assert f"export PATH={folder}:$PATH" in done.stdout
+    # A broken Python that comes first, and settings of another environment.
+    (tmp_path / "other").mkdir()
+    for name in ("python", "python3"):
+        (tmp_path / "other" / name).write_text("#!/bin/sh\nexit 3\n")
+        (tmp_path / "other" / name).chmod(0o755)
+    (tmp_path / "blush_onnx.py").write_text("raise SystemExit('the wrong one')\n")
+    environment = {
+        "PATH": f"{folder}:{tmp_path / 'other'}:/usr/bin:/bin", "PYTHONPATH": str(tmp_path),
+        "PYTHONHOME": str(tmp_path), "HOME": str(tmp_path),
+    }
+    for line, text in (
+        ("relion_python_blush", "is in place"), ("relion_blush_external --help", "Usage:")
+    ):
+        call = subprocess.run(
+            line, shell=True, env=environment, capture_output=True, text=True, cwd=tmp_path
+        )
+        assert call.returncode == 0, call.stderr
+        assert text in call.stdout
+
+
+def test_the_registry_of_the_day_is_pinned(tmp_path: Path) -> None:
+    home = tmp_path / "mod els"
+    done = run_cli("relion", "install-wrapper", tmp_path / "bin", env={"BLUSH_ONNX_HOME": str(home)})
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "bin" / "relion_python_blush").read_text()
+    assert f"export BLUSH_ONNX_HOME='{home}'" in text
+    assert sys.executable in text
+
+
+def test_programs_of_others_are_not_replaced_unasked(tmp_path: Path) -> None:
+    other = tmp_path / "relion_python_blush"
+    other.write_text("#!/bin/sh\n# of RELION\n")
+    assert_fails(run_cli("relion", "install-wrapper", tmp_path), "was not written by blush-onnx")
+    assert listing(tmp_path) == ["relion_python_blush"]
+    assert run_cli("relion", "install-wrapper", tmp_path, "--overwrite").returncode == 0
+    assert run_cli("relion", "install-wrapper", tmp_path).returncode == 0
+
+
+def test_it_says_when_it_is_first_on_path_already(tmp_path: Path) -> None:
+    path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
+    done = run_cli("relion", "install-wrapper", tmp_path, env={"PATH": path})
+    assert "in front of RELION" not in done.stdout
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    assert_fails(run_cli("relion", "install-wrapper", tmp_path / "bin"), "cannot write to")
