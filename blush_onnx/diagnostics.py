@@ -143,8 +143,7 @@ def _examine_relion_command(notes: list[str]) -> str | None:
     first = shutil.which(RELION_COMMAND)
     if first is None:
         return None
-    ours = shutil.which("blush-onnx")
-    if ours is None or Path(first).resolve().parent != Path(ours).resolve().parent:
+    if "blush_onnx" not in Path(first).read_text(encoding="utf-8", errors="replace"):
         notes.append(
             f"another {RELION_COMMAND} is first on PATH ({first}): RELION calls that one"
         )

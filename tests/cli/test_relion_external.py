@@ -129,7 +129,7 @@ def test_an_abort_ends_the_job(how: str, project: Path) -> None:
     assert listing(folder) == [expected]
 
 
-def test_it_runs_on_the_python_it_was_installed_for(project: Path) -> None:
+def test_it_runs_on_the_python_it_was_installed_for() -> None:
     """`python -m blush_onnx` is the same program, for a GUI that has no PATH."""
     done = subprocess.run(
         [sys.executable, "-m", "blush_onnx", "relion", "external", "--help"],

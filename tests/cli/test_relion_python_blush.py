@@ -117,7 +117,7 @@ def test_all_arguments_of_the_published_program_are_taken(project: Path, tiny_mo
         assert star.with_name(f"{star.stem}_debug_{name}.mrc").exists()
 
 
-def test_without_a_job_the_model_is_checked(project: Path, tiny_model: Path) -> None:
+def test_without_a_job_the_model_is_checked(project: Path) -> None:
     done = call_as_relion("", project)
     assert (done.returncode, done.stderr) == (0, "")
     assert "model tiny is in place" in done.stdout

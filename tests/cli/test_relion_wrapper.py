@@ -39,7 +39,8 @@ def test_both_programs_run_whatever_python_is_active(tmp_path: Path) -> None:
 
 def test_the_registry_of_the_day_is_pinned(tmp_path: Path) -> None:
     home = tmp_path / "mod els"
-    done = run_cli("relion", "install-wrapper", tmp_path / "bin", env={"BLUSH_ONNX_HOME": str(home)})
+    environment = {"BLUSH_ONNX_HOME": str(home)}
+    done = run_cli("relion", "install-wrapper", tmp_path / "bin", env=environment)
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "bin" / "relion_python_blush").read_text()
     assert f"export BLUSH_ONNX_HOME='{home}'" in text

@@ -40,7 +40,7 @@ AUTO_REFINE = [
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with 120 particles, simulated by relion_project, and our programs."""
     need("relion", shutil.which("relion_refine_mpi") is not None, "RELION is not installed")
     folder = tmp_path_factory.mktemp("project")
