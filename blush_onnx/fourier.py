@@ -23,6 +23,19 @@ HalfSpectrum = npt.NDArray[np.complex64]
 
 CROSSOVER_HALF_WIDTH = 1
 """Half the width of the crossover's cosine edge, in shells."""
+KEPT_BLOCK = 24 << 20
+"""Bytes; see keep_freed_blocks."""
+
+
+def keep_freed_blocks() -> None:
+    """Let the C library keep freed blocks for the next, if it is glibc.
+
+    Work by plane allocates and frees the same few arrays over and over. At first glibc
+    hands blocks of 128 KiB back to the system at once, which then clears each page anew,
+    and that takes as long as the transforms. Freeing one larger block, up to 32 MiB,
+    raises that limit to its size. Elsewhere this does nothing.
+    """
+    np.empty(KEPT_BLOCK, dtype=np.uint8)
 
 
 def rescaled_side(side: int, voxel_size: float, target_voxel_size: float) -> int:
@@ -73,19 +86,24 @@ def forward(volume: npt.NDArray[np.floating], side: int | None = None) -> HalfSp
     old = volume.shape[0]
     new = old if side is None else side
     kept = min(old, new)
-    spectrum = _single(np.fft.rfft(volume, axis=2)[..., : kept // 2 + 1])
-    for axis in (1, 0):
-        spectrum = _resize_axis(_single(np.fft.fft(spectrum, axis=axis)), axis, kept)
-    if new > old:
-        for axis in (0, 1):
-            spectrum = _resize_axis(spectrum, axis, new)
-        spectrum = np.pad(spectrum, ((0, 0), (0, 0), (0, new // 2 - old // 2)))
-    if new != old:
-        spectrum *= np.float32((new / old) ** 3)
+    # One plane or row of planes at a time: that stays in the processor's cache.
+    partial = np.empty((old, kept, kept // 2 + 1), dtype=np.complex64)
+    for z, plane in enumerate(volume):
+        along_x = _single(np.fft.rfft(plane, axis=1)[:, : kept // 2 + 1])
+        partial[z] = _resize_first(_single(np.fft.fft(along_x, axis=0)), kept)
+    if new == old:
+        for y in range(old):
+            partial[:, y] = np.fft.fft(partial[:, y], axis=0)
+        return partial
+    spectrum = np.zeros((new, new, new // 2 + 1), dtype=np.complex64)
+    for y in range(kept):
+        row = _resize_first(_resize_first(_single(np.fft.fft(partial[:, y], axis=0)), kept), new)
+        row *= np.float32((new / old) ** 3)
+        spectrum[:, y if y < kept // 2 else y - kept, : kept // 2 + 1] = row
     return spectrum
 
 
-def inverse(spectrum: HalfSpectrum) -> Volume:
+def inverse(spectrum: HalfSpectrum, side: int | None = None) -> Volume:
     """Volume of a half-spectrum: complex inverse over z and y, then complex-to-real over x.
 
     The order matters where the plane kx = 0 is not quite Hermitian: it is then
@@ -93,16 +111,26 @@ def inverse(spectrum: HalfSpectrum) -> Volume:
 
     Parameters
     ----------
-    spectrum : array, (side, side, side // 2 + 1), complex64
+    spectrum : array, (n, n, n // 2 + 1), complex64
+    side : int, optional
+        Even side of the volume, n or more; n by default. A larger one stands for a
+        spectrum padded with zeros, which are not transformed; amplitudes fall by
+        (n / side)³.
 
     Returns
     -------
     array, (side, side, side), float32
     """
-    side = spectrum.shape[0]
-    partial = _single(np.fft.ifft(spectrum, axis=0))
-    partial = _single(np.fft.ifft(partial, axis=1))
-    return np.fft.irfft(partial, n=side, axis=2).astype(np.float32, copy=False)
+    old = spectrum.shape[0]
+    new = old if side is None else side
+    partial = np.empty((new, *spectrum.shape[1:]), dtype=np.complex64)
+    for y in range(old):
+        partial[:, y] = np.fft.ifft(_resize_first(spectrum[:, y], new), axis=0)
+    volume = np.empty((new, new, new), dtype=np.float32)
+    for z in range(new):
+        along_y = _single(np.fft.ifft(_resize_first(partial[z], new), axis=0))
+        volume[z] = np.fft.irfft(along_y, n=new, axis=1)  # pads kx with zeros by itself
+    return volume
 
 
 def rescale(volume: npt.NDArray[np.floating], side: int) -> Volume:
@@ -125,12 +153,7 @@ def rescale(volume: npt.NDArray[np.floating], side: int) -> Volume:
         return np.array(volume, dtype=np.float32)
     if side < old:
         return inverse(forward(volume, side))
-    # Padding: the inverse goes axis by axis too, so that zero columns are not transformed.
-    partial = forward(volume)
-    for axis in (0, 1):
-        partial = _single(np.fft.ifft(_resize_axis(partial, axis, side), axis=axis))
-    # irfft pads kx with zeros by itself.
-    result = np.fft.irfft(partial, n=side, axis=2).astype(np.float32, copy=False)
+    result = inverse(forward(volume), side)
     result *= np.float32((side / old) ** 3)
     return result
 
@@ -292,16 +315,12 @@ def _single(spectrum: npt.NDArray[np.complexfloating]) -> HalfSpectrum:
     return spectrum.astype(np.complex64, copy=False)
 
 
-def _resize_axis(spectrum: HalfSpectrum, axis: int, side: int) -> HalfSpectrum:
-    """Crop or zero-pad one axis in FFTW order, indices −k/2 … k/2 − 1 of the smaller side."""
-    old = spectrum.shape[axis]
+def _resize_first(spectrum: HalfSpectrum, side: int) -> HalfSpectrum:
+    """Crop or zero-pad the first axis in FFTW order, −k/2 … k/2 − 1 of the smaller side."""
+    old = spectrum.shape[0]
     if old == side:
         return spectrum
     half = min(old, side) // 2
-    shape = list(spectrum.shape)
-    shape[axis] = side
-    result = np.zeros(shape, dtype=np.complex64)
-    for part in (slice(0, half), slice(-half, None)):
-        place = tuple(part if a == axis else slice(None) for a in range(spectrum.ndim))
-        result[place] = spectrum[place]
+    result = np.zeros((side, *spectrum.shape[1:]), dtype=np.complex64)
+    result[:half], result[-half:] = spectrum[:half], spectrum[-half:]
     return result

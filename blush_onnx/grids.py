@@ -80,6 +80,7 @@ class Grids:
             + BYTES_OF_NETWORK,
             f"a box of {box.side} voxels ({side} at the model's voxel size)",
         )
+        fourier.keep_freed_blocks()
         return cls(box, voxel_size, model_voxel_size, side)
 
     @property

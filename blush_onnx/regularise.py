@@ -165,10 +165,10 @@ def regularise_class(
         out = fourier.apply_crossover(out, shell)
     return RegularisedClass(
         map=grids.box.crop(fourier.inverse(out)),
-        solvent_mask=grids.mask_from_model(network.mask),
         cut_off=shell,
         cut_off_angstrom=grids.angstrom(shell),
         network=network,
+        grids=grids,
         warnings=network.warnings,
     )
 
@@ -285,7 +285,8 @@ def _half(
         raise InputError("a cut-off has no meaning without spectral trailing: give one of the two")
     volume = grids.box.pad_volume(values)
     given = None if regularised is None else _same_shape(regularised, values)
-    network_mask, map_mask = _masks(grids, particle_diameter, mask)
+    diameter = _check_diameter(particle_diameter) if mask is None else None
+    network_mask = _network_mask(grids, diameter, mask)
     warnings: list[str] = []
     rho, shell = _cut_off(curve, cut_off, grids, warnings)
     for warning in warnings:
@@ -303,35 +304,36 @@ def _half(
             fourier.filter_by_shell(volume, np.clip(curve, 0, 1)) if given is None
             else grids.box.pad_volume(given)
         )
-        out = fourier.apply_crossover(spectrum, limit, fourier.forward(filtered * map_mask))
+        filtered = filtered * _map_mask(grids, diameter, mask)
+        out = fourier.apply_crossover(spectrum, limit, fourier.forward(filtered))
     if cut_off is not None or (spectral_trailing and not beyond_network):
         out = fourier.apply_crossover(out, shell)
     return RegularisedHalf(
         map=grids.box.crop(fourier.inverse(out)),
-        denoised=grids.box.crop(fourier.inverse(spectrum)),
         rho=rho,
         rho_angstrom=grids.angstrom(rho),
         cut_off=shell,
         cut_off_angstrom=grids.angstrom(shell),
         beyond_network=beyond_network,
-        solvent_mask=grids.mask_from_model(network.mask),
         network=network,
+        network_mask=network_mask,
+        grids=grids,
         warnings=(*network.warnings, *warnings),
     )
 
 
-def _masks(
-    grids: Grids, particle_diameter: float | None, mask: npt.ArrayLike | None
-) -> tuple[Array, Array]:
-    """Masks of a half-map at the model's voxel size and on its own grid."""
+def _network_mask(grids: Grids, diameter: float | None, mask: npt.ArrayLike | None) -> Array:
+    """Mask of a half-map at the model's voxel size."""
     if mask is not None:
-        own = as_mask(mask, grids.box.shape)
-        return grids.mask_to_model(own), grids.box.pad_mask(own)
-    diameter = _check_diameter(particle_diameter)
-    return (
-        masks.refinement_sphere(grids.model_side, grids.model_voxel_size, diameter),
-        masks.refinement_sphere(grids.side, grids.voxel_size, diameter),
-    )
+        return grids.mask_to_model(as_mask(mask, grids.box.shape))
+    return masks.refinement_sphere(grids.model_side, grids.model_voxel_size, diameter)
+
+
+def _map_mask(grids: Grids, diameter: float | None, mask: npt.ArrayLike | None) -> Array:
+    """Mask of a half-map on its own grid."""
+    if mask is not None:
+        return grids.box.pad_mask(as_mask(mask, grids.box.shape))
+    return masks.refinement_sphere(grids.side, grids.voxel_size, diameter)
 
 
 def _cut_off(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from blush_onnx import patches
+from blush_onnx import fourier, patches
 from blush_onnx.engines.base import EngineDescription
 from blush_onnx.fsc import FscCurves
+from blush_onnx.grids import Grids
 
 Array = npt.NDArray[np.float32]
 
@@ -62,8 +64,6 @@ class RegularisedHalf:
     ----------
     map : array, (z, y, x), float32
         The reference: denoised up to the cut-off.
-    denoised : array like map
-        What the network returned under the mask, before the cut-off.
     rho, cut_off : int
         First shell with FSC < 1/7, and the shell that the denoised map is used up
         to; in shells of the even cube around the box.
@@ -72,23 +72,35 @@ class RegularisedHalf:
     beyond_network : bool
         Whether the half-map reaches further than the network, so that the
         regularised map fills the shells beyond its limit.
-    solvent_mask : array like map
-        The network's own mask, 0…1.
     network : Denoised
         Patches, model and engine; its maps are at the model's voxel size.
+    network_mask : array like those
+        Where the network looked.
+    grids : Grids
     warnings : tuple of str
     """
 
     map: Array
-    denoised: Array
     rho: int
     rho_angstrom: float
     cut_off: int
     cut_off_angstrom: float
     beyond_network: bool
-    solvent_mask: Array
     network: Denoised
+    network_mask: Array
+    grids: Grids
     warnings: tuple[str, ...]
+
+    @cached_property
+    def denoised(self) -> Array:
+        """What the network returned under the mask, before the cut-off; like map."""
+        spectrum = fourier.forward(self.network.density * self.network_mask, self.grids.side)
+        return self.grids.box.crop(fourier.inverse(spectrum))
+
+    @cached_property
+    def solvent_mask(self) -> Array:
+        """The network's own mask, 0…1; like map."""
+        return self.grids.mask_from_model(self.network.mask)
 
 
 @dataclass(frozen=True)
@@ -98,20 +110,25 @@ class RegularisedClass:
     Attributes
     ----------
     map : array, (z, y, x), float32
-    solvent_mask : array like map
     cut_off, cut_off_angstrom : int, float
         Shell where the network's output hands over, and the same in Å.
     network : Denoised
         Patches, model and engine; its maps are at the model's voxel size.
+    grids : Grids
     warnings : tuple of str
     """
 
     map: Array
-    solvent_mask: Array
     cut_off: int
     cut_off_angstrom: float
     network: Denoised
+    grids: Grids
     warnings: tuple[str, ...]
+
+    @cached_property
+    def solvent_mask(self) -> Array:
+        """The network's own mask, 0…1; like map."""
+        return self.grids.mask_from_model(self.network.mask)
 
 
 @dataclass(frozen=True)

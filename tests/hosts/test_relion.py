@@ -191,11 +191,11 @@ def test_a_half_gets_its_reference_and_a_final_job_its_own_map(
     tiny_denoiser: Denoiser, tmp_path: Path
 ) -> None:
     half = read_job(made_up_job(tmp_path / "half"), folder=tmp_path / "half")
-    solution = solve(half, tiny_denoiser)
+    solution = solve(half, reconstruct(half), tiny_denoiser)
     assert solution.result.shape == (BOX,) * 3
     assert solution.denoised is None
     final = read_job(made_up_job(tmp_path / "final", ""), folder=tmp_path / "final")
-    solution = solve(final, tiny_denoiser)
+    solution = solve(final, reconstruct(final), tiny_denoiser)
     np.testing.assert_array_equal(solution.result, reconstruct(final).regularised)
     assert solution.denoised is not None
 
@@ -204,7 +204,7 @@ def test_a_half_without_fsc_is_cut_off_below_the_current_size(
     tiny_denoiser: Denoiser, tmp_path: Path
 ) -> None:
     job = read_job(made_up_job(tmp_path, fsc=0 * FSC), folder=tmp_path)
-    solution = solve(job, tiny_denoiser)
+    solution = solve(job, reconstruct(job), tiny_denoiser)
     assert solution.regularised.cut_off == CURRENT // 2 - 2
     assert any("FSC is zero" in note for note in solution.notes)
 
@@ -301,7 +301,7 @@ def test_jobs_that_relion_wrote_get_the_published_maps(
     given = {"pixel_size": 3.0, "particle_diameter": 170.0} if name.startswith("r31") else {}
     job = read_job(next(tmp_path.glob("*.star")), folder=tmp_path, **given)
     model = conversion.import_checkpoint(external_data / "models" / "starter.ckpt", "starter")
-    solution = solve(job, Denoiser.load(model, provider="openvino"))
+    solution = solve(job, reconstruct(job), Denoiser.load(model, provider="openvino"))
     result = mrcfile.read(tmp_path / "result.mrc")
     maps = solution.reconstructions
     source = maps.regularised if maps.unfiltered is None else maps.unfiltered

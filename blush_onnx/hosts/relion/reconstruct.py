@@ -1,36 +1,43 @@
 """From RELION's Fourier sums to maps: unfiltered and regularised, gridding-corrected.
 
-Formulas: docs/numerics.md, section 10. Only the cube around the sphere of the
-current size is ever in memory, and the inverse transform goes axis by axis and
-keeps the central box alone, so that a padded array never stands there whole.
+Formulas: docs/numerics.md, section 10. The stored arrays are read plane by plane
+and inside the sphere of the current size alone, and the inverse transform keeps
+the central box after each axis, so that a padded array never stands in memory.
 """
 
 from __future__ import annotations
 
 import math
+import mmap
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from blush_onnx import fourier
 from blush_onnx.errors import InputError
-from blush_onnx.hosts.relion.job import Job
+from blush_onnx.hosts.relion.job import CLASSIFICATION, Job
+from blush_onnx.machine import available_cpus
 
 MARGIN = 0.001
 """Share of a shell's mean weight that is added to the weights of the unfiltered map."""
 TINY = 1e-30
 
 Array = npt.NDArray[np.float32]
+Spectrum = npt.NDArray[np.complex64]
+Integers = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
 class Reconstructions:
-    """The two maps of a job, (box, box, box) float32.
+    """The maps of a job, (box, box, box) float32.
 
     Attributes
     ----------
-    unfiltered : array
+    unfiltered : array, or None for a classification, which has no use for it
         Without a prior but for a margin that keeps empty voxels from blowing up.
     regularised : array
         With the host's own prior, a Wiener filter by tau2.
@@ -38,17 +45,20 @@ class Reconstructions:
         What was out of the ordinary.
     """
 
-    unfiltered: Array
+    unfiltered: Array | None
     regularised: Array
     notes: tuple[str, ...] = ()
 
 
-def reconstruct(job: Job) -> Reconstructions:
+def reconstruct(job: Job, *, threads: int | None = None) -> Reconstructions:
     """Reconstruct a job's unfiltered and regularised map.
 
     Parameters
     ----------
     job : Job
+    threads : int, optional
+        CPU threads; by default as many processors as this process may use. The
+        result does not depend on them.
 
     Returns
     -------
@@ -58,105 +68,234 @@ def reconstruct(job: Job) -> Reconstructions:
     ------
     InputError
         An array is missing, not an MRC file, not half-complex, of another size
-        than the job says, or not finite.
+        than the job says, not finite, or a weight below zero; the current size
+        is larger than the box.
     """
-    padded = round(job.padding * job.box_size)
-    limit = job.current_size * job.padding / 2
-    reach = min(math.ceil(limit) - 1, padded // 2 - 1)
-    weight = _read_cube(job.weight, padded, reach)
-    data = _read_cube(job.data_real, padded, reach).astype(np.complex64)
-    data.imag = _read_cube(job.data_imag, padded, reach)
-
-    radius = _radii(reach)
-    data[radius >= limit] = 0
-    data *= np.float32((padded / job.padding) ** 2)
-    margin = _shell_means(weight, radius) * MARGIN
-    floor = margin[radius.astype(np.intp)].astype(np.float32)
-    notes: tuple[str, ...] = ()
-    if np.any(job.tau2):
-        prior = 1 / (job.tau2 * job.tau2_fudge * job.padding**3 + 1e-20)
-        shells = np.arange(len(prior)) * job.padding
-        regulariser = np.interp(radius, shells, prior)
-    else:
-        regulariser = floor.astype(np.float64)
-        notes = ("tau2 is zero in every shell: the margin of the weights took its place",)
-    unfiltered = data / (weight + floor + np.float32(TINY))
-    regularised = (data / (weight + regulariser + TINY)).astype(np.complex64)
-    return Reconstructions(
-        _to_box(unfiltered, padded, job), _to_box(regularised, padded, job), notes
+    if job.current_size > job.box_size:
+        raise InputError(
+            f"{job.star}: rlnCurrentImageSize is {job.current_size}, "
+            f"larger than the box of {job.box_size}"
+        )
+    sphere = _Sphere.of(job)
+    weight, real, imag = (
+        _Stored.open(path, sphere.padded) for path in (job.weight, job.data_real, job.data_imag)
     )
+    fourier.keep_freed_blocks()
+    with ThreadPoolExecutor(threads or available_cpus()) as pool:
+        margin = sphere.tabulate(MARGIN * _shell_means(weight, sphere, pool)[sphere.shells])
+        regulariser, notes = margin, tuple[str, ...]()
+        if np.any(job.tau2):
+            prior = 1 / (job.tau2 * job.tau2_fudge * job.padding**3 + 1e-20)
+            indices = np.arange(len(prior)) * job.padding
+            regulariser = sphere.tabulate(np.interp(sphere.radii, indices, prior))
+        else:
+            notes = ("tau2 is zero in every shell: the margin of the weights took its place",)
+        added = [regulariser] if job.mode == CLASSIFICATION else [margin, regulariser]
+        partial = np.zeros((sphere.side, len(sphere.planes), sphere.reach + 1), np.complex64)
+        maps = []
+        for table in added:
+            _divide(weight, real, imag, table, sphere, partial, pool)
+            maps.append(_finish(partial, job, sphere, pool))
+    return Reconstructions(maps[0] if len(maps) > 1 else None, maps[-1], notes)
 
 
-def _read_cube(path: Path, padded: int, reach: int) -> Array:
-    """The part |kz|, |ky|, kx ≤ reach of a stored array, in FFTW order."""
-    import mrcfile
+@dataclass(frozen=True)
+class _Sphere:
+    """What of the stored arrays is used: r < current_size · padding / 2.
 
-    try:
-        with mrcfile.mmap(path, mode="r", permissive=True) as mrc:
-            stored = mrc.data
-            if stored is None or stored.shape != (padded, padded, padded // 2 + 1):
+    Everything radial is a table over the squared radius, which is an integer.
+
+    Attributes
+    ----------
+    padded : int
+        Side of the padded box, voxels.
+    limit : float
+        Radius of the sphere, padded Fourier voxels.
+    reach : int
+        Largest index inside it, and its last shell ⌊r⌋.
+    side : int
+        Side of the box that is kept, voxels.
+    """
+
+    padded: int
+    limit: float
+    reach: int
+    side: int
+
+    @classmethod
+    def of(cls, job: Job) -> _Sphere:
+        padded = round(job.padding * job.box_size)
+        limit = job.current_size * job.padding / 2
+        side = padded
+        if job.padding > 1:
+            side = round(padded / job.padding)
+            side += side % 2
+        return cls(padded, limit, min(math.ceil(limit) - 1, (padded - 1) // 2), side)
+
+    @property
+    def radii(self) -> npt.NDArray[np.float64]:
+        """The radius of each squared radius up to the end of the last shell."""
+        return np.sqrt(np.arange((self.reach + 1) ** 2))
+
+    @property
+    def shells(self) -> Integers:
+        """The integer shell ⌊r⌋ of each."""
+        return self.radii.astype(np.intp)
+
+    @property
+    def planes(self) -> range:
+        """The kz that are used."""
+        return range(-self.reach, self.reach + 1)
+
+    @property
+    def before(self) -> int:
+        """Voxels of the kept box in front of the origin."""
+        return self.side // 2
+
+    def tabulate(self, added: npt.NDArray[np.float64]) -> Array:
+        """What a reconstruction adds to the weights; infinite outside, so that nothing is left."""
+        inside = np.where(self.radii < self.limit, added + TINY, np.inf)
+        return np.append(inside, np.inf).astype(np.float32)
+
+    def extent(self, kz: int) -> int:
+        """Largest |ky| and kx that a plane has in the shells up to the last."""
+        return math.isqrt((self.reach + 1) ** 2 - 1 - kz * kz)
+
+    def squared_radii(self, kz: int) -> Integers:
+        """Of a plane's elements |ky|, kx ≤ extent, FFTW order; some lie beyond the tables."""
+        extent = self.extent(kz)
+        squares = np.r_[0 : extent + 1, -extent:0] ** 2
+        return np.asarray(kz * kz + squares[:, None] + squares[None, : extent + 1])
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A half-complex array (padded, padded, padded // 2 + 1) in an MRC file, FFTW order."""
+
+    path: Path
+    dtype: np.dtype[np.generic]
+    offset: int
+    padded: int
+
+    @classmethod
+    def open(cls, path: Path, padded: int) -> _Stored:
+        import mrcfile
+
+        expected = (padded, padded, padded // 2 + 1)
+        try:
+            with mrcfile.mmap(path, mode="r", permissive=True) as mrc:
+                stored = mrc.data
                 shape = None if stored is None else stored.shape
-                raise InputError(
-                    f"{path} has the shape {shape}, the job asks for "
-                    f"{(padded, padded, padded // 2 + 1)}"
-                )
-            index = np.r_[0 : reach + 1, padded - reach : padded]
-            cube = np.array(stored[index][:, index, : reach + 1], dtype=np.float32)
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist") from error
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
+                if shape != expected:
+                    raise InputError(f"{path} has the shape {shape}, the job asks for {expected}")
+                if stored.dtype.kind not in "fiu":
+                    raise InputError(f"{path} has {stored.dtype} values, expected real ones")
+                return cls(path, stored.dtype, stored.offset, padded)
+        except FileNotFoundError as error:
+            raise InputError(f"{path} does not exist") from error
+        except InputError:
             raise
-        raise InputError(f"{path} is not a readable MRC file: {error}") from error
-    if not np.isfinite(cube).all():
-        raise InputError(f"{path} has values that are NaN or infinite")
-    return cube
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} is not a readable MRC file: {error}") from error
 
-
-def _radii(reach: int) -> npt.NDArray[np.float64]:
-    """Distance from the origin of each element of such a cube, in padded Fourier voxels."""
-    k = np.r_[0 : reach + 1, -reach:0].astype(np.float64)
-    squared = k[:, None, None] ** 2 + k[:, None] ** 2 + np.arange(reach + 1.0) ** 2
-    return np.asarray(np.sqrt(squared))
+    def plane(self, kz: int, extent: int) -> Array:
+        """The part |ky|, kx ≤ extent of a plane, which is mapped for that long alone."""
+        shape = (self.padded, self.padded // 2 + 1)
+        size = math.prod(shape) * self.dtype.itemsize
+        start = self.offset + kz % self.padded * size
+        before = start % mmap.ALLOCATIONGRANULARITY
+        values = np.empty((2 * extent + 1, extent + 1), dtype=np.float32)
+        with self.path.open("rb") as file:
+            view = mmap.mmap(
+                file.fileno(), before + size, access=mmap.ACCESS_READ, offset=start - before
+            )
+            stored = np.ndarray(shape, self.dtype, view, before)
+            values[: extent + 1] = stored[: extent + 1, : extent + 1]
+            values[extent + 1 :] = stored[self.padded - extent :, : extent + 1]
+        if not np.isfinite(values).all():
+            raise InputError(f"{self.path} has values that are NaN or infinite")
+        return values
 
 
 def _shell_means(
-    weight: Array, radius: npt.NDArray[np.float64]
+    weight: _Stored, sphere: _Sphere, pool: ThreadPoolExecutor
 ) -> npt.NDArray[np.float64]:
     """Mean weight of each integer shell ⌊r⌋, each stored element counted once."""
-    shell = radius.astype(np.intp).ravel()
-    count = np.bincount(shell)
-    return np.asarray(np.bincount(shell, weight.ravel()) / np.maximum(count, 1))
+    shell_of = np.append(sphere.shells, sphere.reach + 1)
+
+    def sums_of(kz: int) -> npt.NDArray[np.float64]:
+        values = weight.plane(kz, sphere.extent(kz))
+        if values.min() < 0:
+            raise InputError(f"{weight.path} has values below zero: expected weights")
+        shell = shell_of.take(sphere.squared_radii(kz), mode="clip").ravel()
+        length = sphere.reach + 2
+        return np.stack([
+            np.bincount(shell, values.ravel(), length), np.bincount(shell, minlength=length)
+        ])
+
+    total = np.zeros((2, sphere.reach + 2))
+    for sums in pool.map(sums_of, sphere.planes):
+        total += sums
+    weights, count = total[:, :-1]
+    return np.asarray(weights / count)
 
 
-def _to_box(cube: npt.NDArray[np.complex64], padded: int, job: Job) -> Array:
-    """Inverse transform of side `padded`, its central box, corrected for gridding."""
-    side = padded
-    if job.padding > 1:
-        side = round(padded / job.padding)
-        side += side % 2
-    partial: npt.NDArray[np.complexfloating] = cube
-    reach = cube.shape[2] - 1
-    kept = np.r_[padded - side // 2 : padded, 0 : side // 2]  # the centre is at element 0
-    for axis in (0, 1):
-        shape = list(partial.shape)
-        shape[axis] = padded
-        wide = np.zeros(shape, dtype=np.complex64)
-        low = [slice(None)] * 3
-        high = [slice(None)] * 3
-        low[axis], high[axis] = slice(0, reach + 1), slice(padded - reach, padded)
-        wide[tuple(low)] = np.take(partial, range(reach + 1), axis)
-        wide[tuple(high)] = np.take(partial, range(reach + 1, 2 * reach + 1), axis)
-        partial = np.take(np.fft.ifft(wide, axis=axis).astype(np.complex64), kept, axis)
-    volume = np.fft.irfft(partial, n=padded, axis=2).astype(np.float32)[:, :, kept]
-    _correct_gridding(volume, job.box_size * job.padding)
+def _divide(
+    weight: _Stored, real: _Stored, imag: _Stored, added: Array, sphere: _Sphere,
+    partial: Spectrum, pool: ThreadPoolExecutor,
+) -> None:
+    """Fill (y, kz, kx) with data / (weight + added), transformed and cropped along y.
+
+    What lies beyond a plane's extent is never touched and has to be zero.
+    """
+
+    def divide(kz: int) -> None:
+        extent = sphere.extent(kz)
+        factor = added.take(sphere.squared_radii(kz), mode="clip")
+        factor += weight.plane(kz, extent)
+        np.reciprocal(factor, out=factor)
+        divided = np.empty(factor.shape, dtype=np.complex64)
+        np.multiply(real.plane(kz, extent), factor, out=divided.real)
+        np.multiply(imag.plane(kz, extent), factor, out=divided.imag)
+        partial[:, kz, : extent + 1] = _inverse_along_first(divided, sphere)
+
+    _for_each(divide, sphere.planes, pool)
+
+
+def _finish(partial: Spectrum, job: Job, sphere: _Sphere, pool: ThreadPoolExecutor) -> Array:
+    """The transform along z and x, and the corrections: a map."""
+    side, before = sphere.side, sphere.before
+    squares = (np.arange(side) - before) ** 2
+    radii = np.sqrt(np.arange(3 * int(squares.max()) + 1))
+    # The linear interpolation that filled the arrays had the transform sinc².
+    correction = (sphere.padded / job.padding) ** 2 / np.sinc(
+        radii / (job.box_size * job.padding)
+    ) ** 2
+    correction = correction.astype(np.float32)
+    volume = np.empty((side,) * 3, dtype=np.float32)
+
+    def finish(y: int) -> None:
+        rows = np.fft.irfft(_inverse_along_first(partial[y], sphere), sphere.padded, axis=1)
+        factor = correction.take(squares[y] + squares[:, None] + squares)
+        np.multiply(rows[:, -before:], factor[:, :before], out=volume[:, y, :before])
+        np.multiply(rows[:, : side - before], factor[:, before:], out=volume[:, y, before:])
+
+    _for_each(finish, range(side), pool)
     return volume
 
 
-def _correct_gridding(volume: Array, length: float) -> None:
-    """Divide by sinc²(r / length), the transform of the linear interpolation, in place."""
-    side = len(volume)
-    squared = (np.arange(side) - side // 2) ** 2
-    in_plane = squared[:, None] + squared[None, :]
-    for plane in range(side):
-        volume[plane] /= np.sinc(np.sqrt(squared[plane] + in_plane) / length) ** 2
+def _inverse_along_first(values: Spectrum, sphere: _Sphere) -> Spectrum:
+    """Inverse transform of side `padded` along the first axis, its kept middle."""
+    extent, before = values.shape[0] // 2, sphere.before
+    wide = np.zeros((sphere.padded, values.shape[1]), dtype=np.complex64)
+    wide[: extent + 1] = values[: extent + 1]
+    wide[sphere.padded - extent :] = values[extent + 1 :]
+    inverse = np.fft.ifft(wide, axis=0)
+    kept = np.concatenate([inverse[-before:], inverse[: sphere.side - before]])
+    return kept.astype(np.complex64, copy=False)  # NumPy before 2 transforms in double
+
+
+def _for_each(work: Callable[[int], None], items: range, pool: ThreadPoolExecutor) -> None:
+    """Do all, and raise what the first of them that failed raised."""
+    for _ in pool.map(work, items):
+        pass

@@ -16,6 +16,7 @@ from blush_onnx.denoiser import DEFAULT_STRIDE, Denoiser, Progress
 from blush_onnx.errors import InputError, OutputError
 from blush_onnx.hosts.relion.engine_choice import EngineRequest, denoiser_for
 from blush_onnx.hosts.relion.job import CLASSIFICATION, Job, read_job
+from blush_onnx.hosts.relion.reconstruct import Reconstructions, reconstruct
 from blush_onnx.hosts.relion.run_files import RunFacts, run_facts
 from blush_onnx.hosts.relion.solve import Solution, solve
 from blush_onnx.hosts.relion.treatment import PRECISION, compare_with_first
@@ -103,14 +104,18 @@ def run_job(
     smoothing = _smoothing_mask(job, request)
     model = _model(request.model)
     purpose = f"{job.star.name} in {job.star.parent.resolve()}"
+    maps = reconstruct(job, threads=request.engine.threads or cores.threads()[0])
+    logger.info("reconstructed after %.1f s", time.perf_counter() - start)
     with denoiser_for(model, request.engine, cores, purpose) as denoiser:
         _compare_treatment(job, request, model, denoiser, facts)
         solution = solve(
-            job, denoiser, spectral_trailing=request.spectral_trailing, stride=request.stride,
-            progress=progress,
+            job, maps, denoiser, spectral_trailing=request.spectral_trailing,
+            stride=request.stride, progress=progress,
         )
     for note in solution.notes:
         logger.warning("%s", note)
+    if request.debug:
+        _write_reconstructions(job, maps)
     _write(job, solution, smoothing, request)
     line = (
         f"{job.star.name}: {job.mode}, {_kept(job, solution, request)}, model "
@@ -201,13 +206,14 @@ def _write(
     what = "RELION's own map, not denoised" if denoised is not None else "reference, no half-map"
     if denoised is not None:
         _write_checked(denoised_path(job), denoised, job, "denoised map, not for deposition")
-    if request.debug:
-        for name in ("unfiltered", "regularised"):
-            volume = getattr(getattr(solution, "reconstructions", None), name, None)
-            if volume is not None:
-                path = job.result.with_name(f"{job.result.stem}_debug_{name}.mrc")
-                _write_checked(path, volume, job, f"{name} reconstruction")
     _write_checked(job.result, result, job, what)
+
+
+def _write_reconstructions(job: Job, maps: Reconstructions) -> None:
+    for name, volume in (("unfiltered", maps.unfiltered), ("regularised", maps.regularised)):
+        if volume is not None:
+            path = job.result.with_name(f"{job.result.stem}_debug_{name}.mrc")
+            _write_checked(path, volume, job, f"{name} reconstruction")
 
 
 def _write_checked(path: Path, volume: Array, job: Job, what: str) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from blush_onnx.denoiser import DEFAULT_STRIDE, Denoiser, Progress
-from blush_onnx.hosts.relion.job import CLASSIFICATION, REFINE, REFINE_FINAL, Job
-from blush_onnx.hosts.relion.reconstruct import reconstruct
+from blush_onnx.hosts.relion.job import REFINE, REFINE_FINAL, Job
+from blush_onnx.hosts.relion.reconstruct import Reconstructions
 from blush_onnx.regularise import regularise_class, regularise_half
 from blush_onnx.results import RegularisedClass, RegularisedHalf
 
@@ -40,17 +40,20 @@ class Solution:
 
 def solve(
     job: Job,
+    maps: Reconstructions,
     denoiser: Denoiser,
     *,
     spectral_trailing: bool = True,
     stride: int = DEFAULT_STRIDE,
     progress: Progress | None = None,
 ) -> Solution:
-    """Do a job: reconstruct, denoise, cut off.
+    """Do a job whose maps are reconstructed: denoise and cut off.
 
     Parameters
     ----------
     job : Job
+    maps : Reconstructions
+        Of this job.
     denoiser : Denoiser
     spectral_trailing : bool
         Cut the denoised map off where the half-maps cease to agree.
@@ -68,9 +71,8 @@ def solve(
     InputError
         The job's arrays do not fit it.
     """
-    maps = reconstruct(job)
     notes = list(maps.notes)
-    if job.mode == CLASSIFICATION:
+    if maps.unfiltered is None:  # a classification
         of_class = regularise_class(
             maps.regularised, job.pixel_size, denoiser=denoiser,
             particle_diameter=job.particle_diameter, stride=stride, progress=progress,
