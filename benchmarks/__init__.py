@@ -1,0 +1,1 @@
+"""Benchmarks: what Blush gains and costs, measured; ``python -m benchmarks``."""
