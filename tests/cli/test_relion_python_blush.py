@@ -14,6 +14,8 @@ import mrcfile
 import numpy as np
 import pytest
 
+from blush_onnx.cli.relion.job_options import job_request
+from blush_onnx.cli.relion.python_blush import relion_python_blush
 from blush_onnx.machine import available_cpus
 from blush_onnx.sharing.cores import CoreShare
 from tests.hosts.test_relion import BOX, FSC, PIXEL_SIZE, made_up_job
@@ -71,20 +73,41 @@ def test_a_job_is_answered_with_success_and_a_map(tag: str, project: Path) -> No
         assert part in log
 
 
-@pytest.mark.parametrize(
-    "gpu", ["", "--gpu", "--gpu ", '--gpu ""', "--gpu -1", "--gpu=-1", "-g -1", "--gpu , "]
-)
-def test_any_card_or_none_is_the_cpu_where_there_is_no_card(gpu: str, project: Path) -> None:
+ANY_CARD = ["", "--gpu", "--gpu ", '--gpu ""', "--gpu -1", "--gpu=-1", "-g -1", "--gpu , "]
+LISTS = {
+    "--gpu 0": [0], "-g 0": [0], "--gpu=0": [0], "--gpu 0,1, ": [0, 1], "--gpu 0:1": [0, 1],
+    "--gpu 1,1,0": [1, 0],
+    # RELION adds its own words behind those of the user.
+    "--gpu 1 --gpu -1 ": [1], "--gpu 1 --gpu 0, ": [0],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "cards"), [*((w, None) for w in ANY_CARD), *LISTS.items()])
+def test_all_forms_of_gpu_are_understood(words: str, cards: list[int] | None) -> None:
+    for line in (f"run.star {words}", f"run.star {words} --debug", f"{words} -s 5 run.star"):
+        context = relion_python_blush.make_context("relion_python_blush", shlex.split(line))
+        assert context.params["star"] == ("run.star",)
+        request = job_request(context.params).engine
+        assert request.card_numbers() == cards
+
+
+def test_what_is_no_list_of_cards_is_an_error(project: Path) -> None:
     star = made_up_job(project)
-    done = call_as_relion(f"{star.name} --debug {gpu}", project)
+    done = call_as_relion(f"{star.name} --gpu=all", project)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "--gpu all: give numbers of cards, such as 0,1, or -1 for any" in done.stderr
+
+
+def test_without_a_card_any_card_is_the_cpu(project: Path) -> None:
+    star = made_up_job(project)
+    done = call_as_relion(f"{star.name} --gpu  ", project)
     assert accepted(done), done.stderr
     assert "WARNING running on the CPU: " in log_of(star)
 
 
-@pytest.mark.parametrize("gpu", ["--gpu 0", "--gpu 0,1, ", "--gpu 0:1", "-g 0", "--gpu=0"])
-def test_a_list_of_cards_without_an_engine_for_them_is_an_error(gpu: str, project: Path) -> None:
+def test_a_list_of_cards_without_an_engine_for_them_is_an_error(project: Path) -> None:
     star = made_up_job(project)
-    done = call_as_relion(f"{star.name} {gpu}", project)
+    done = call_as_relion(f"{star.name} --gpu 0,1, ", project)
     assert not accepted(done)
     assert done.returncode == 1
     assert 'RELION_BLUSH_ARGS="--provider cpu"' in done.stderr
@@ -94,13 +117,25 @@ def test_a_list_of_cards_without_an_engine_for_them_is_an_error(gpu: str, projec
     assert not star.with_suffix(".mrc").exists()
 
 
+@pytest.mark.gpu
+def test_two_jobs_take_turns_on_one_card(project: Path) -> None:
+    stars = [made_up_job(project, tag) for tag in ("_half1", "_half2")]
+    running = [
+        subprocess.Popen(
+            f"{PROGRAM} {star.name} --gpu 0, ", shell=True, cwd=project, text=True,
+            stdout=subprocess.PIPE,
+        )
+        for star in stars
+    ]
+    assert [process.communicate()[0] for process in running] == ["success\n"] * 2
+    assert all("card 0 (GPU-" in log_of(star) for star in stars)
+
+
 def test_words_of_the_user_come_before_those_of_relion(project: Path) -> None:
     star = made_up_job(project)
     assert accepted(call_as_relion(f"{star.name} --provider cpu --gpu 0,", project))
     done = call_as_relion(f"{star.name} --require-gpu --gpu -1 ", project)
     assert "--require-gpu, but " in done.stderr
-    done = call_as_relion(f"{star.name} --gpu 0 --gpu -1 ", project)
-    assert "--gpu 0 was asked for" in done.stderr
 
 
 def test_all_arguments_of_the_published_program_are_taken(project: Path, tiny_model: Path) -> None:

@@ -129,7 +129,7 @@ def run_logged(
             _log_circumstances(logger)
             from blush_onnx.hosts.relion.run import run_job
 
-            return run_job(star, _request(options), cores, progress=_Progress(logger, check))
+            return run_job(star, job_request(options), cores, progress=_Progress(logger, check))
         except click.ClickException:
             raise
         except Exception as error:
@@ -141,7 +141,14 @@ def run_logged(
             raise
 
 
-def _request(options: dict[str, Any]) -> JobRequest:
+def job_request(options: dict[str, Any]) -> JobRequest:
+    """What the options of :func:`job_options` ask for.
+
+    Raises
+    ------
+    InputError
+        One of them makes no sense.
+    """
     from blush_onnx.hosts.relion.engine_choice import EngineRequest
     from blush_onnx.hosts.relion.run import JobRequest
 
