@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -45,6 +46,8 @@ RESULTS = "refinement.csv"
               help="RELION's padding.")
 @click.option("--nice", type=click.IntRange(0, 19), default=0, show_default=True,
               help="Run RELION at a lower priority.")
+@click.option("--relion-arguments", default="", metavar="TEXT",
+              help="Further arguments for relion_refine, such as '--cpu'.")
 @click.option("--table", is_flag=True, help="Print the results file as a Markdown table; no runs.")
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False),
               help="Draw the curves of the results file; no runs.")
@@ -52,7 +55,7 @@ def refinement(
     structure: Path | None, work: Path, results: Path | None, particles: int, pixel_size: float,
     solvent: bool, levels: str, seeds: str, arms: tuple[str, ...], randomised_beyond: float,
     randomised_level: str, model: str | None, command: str | None, padding: int, nice: int,
-    table: bool, plot: Path | None,
+    relion_arguments: str, table: bool, plot: Path | None,
 ) -> None:
     """Refine simulated particles with RELION: plain, with Blush, and without trailing.
 
@@ -84,7 +87,8 @@ def refinement(
     results.parent.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that RELION is ended too
     bench = Bench(
-        truth, particles, randomised_beyond, work, results, model, command, padding, nice
+        truth, particles, randomised_beyond, work, results, model, command, padding, nice,
+        tuple(shlex.split(relion_arguments)),
     )
     run_all(bench, runs, click.echo)
 

@@ -51,6 +51,8 @@ class Settings:
     padding : int
     nice : int
         Added to the priority of the processes.
+    arguments : tuple of str
+        Further ones for RELION, such as ``--cpu``.
     """
 
     particle_diameter: float
@@ -60,6 +62,7 @@ class Settings:
     ini_high: float = 25.0
     padding: int = 1
     nice: int = 0
+    arguments: tuple[str, ...] = ()
 
 
 def require_programs() -> None:
@@ -146,9 +149,13 @@ def command_line(star: str, reference: str, settings: Settings) -> list[str]:
     flags += ["--dont_combine_weights_via_disc"]
     if settings.external:
         flags.append("--external_reconstruct")
-    nice = ["nice", "-n", str(settings.nice)] if settings.nice else []
-    mpirun = [MPIRUN, "--oversubscribe", "--mca", "mpi_yield_when_idle", "1", "-n", "3"]
-    return [*nice, *mpirun, REFINE, *(word for pair in options.items() for word in pair), *flags]
+    refine = [REFINE, *(word for pair in options.items() for word in pair), *flags]
+    refine += settings.arguments
+    # The leader waits by asking again and again, which would take a third of two processors.
+    leader = ["-n", "1", "nice", "-n", "19", *refine]
+    followers = ["-n", "2", "nice", "-n", str(settings.nice), *refine]
+    mpirun = [MPIRUN, "--oversubscribe", "--mca", "mpi_yield_when_idle", "1"]
+    return [*mpirun, *leader, ":", *followers]
 
 
 def refine(

@@ -57,6 +57,8 @@ class Bench:
         In place of ``blush-onnx relion {options}``; without {options} the model counts for nothing.
     padding, nice : int
         For RELION.
+    arguments : tuple of str
+        Further ones for RELION.
     """
 
     truth: Truth
@@ -68,6 +70,7 @@ class Bench:
     command: str | None = None
     padding: int = 1
     nice: int = 0
+    arguments: tuple[str, ...] = ()
 
 
 def run_all(bench: Bench, runs: Sequence[Run], tell: Callable[[str], None]) -> None:
@@ -87,7 +90,7 @@ def run_all(bench: Bench, runs: Sequence[Run], tell: Callable[[str], None]) -> N
         RELION is missing or failed. What has been done stays.
     """
     relion.require_programs()
-    release = relion.version()
+    release = " ".join([relion.version(), *bench.arguments])
     for number, run in enumerate(runs, 1):
         title = f"[{number}/{len(runs)}] {run.name.replace('_', ', ')}"
         row = key_row(bench, run)
@@ -121,6 +124,7 @@ def do_run(
         external=external_command(bench, run.arm),
         padding=bench.padding,
         nice=bench.nice,
+        arguments=bench.arguments,
     )
     start = time.monotonic()
     iterations = relion.refine(folder, START, REFERENCE, settings, progress)

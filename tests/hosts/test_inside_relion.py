@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import mrcfile
@@ -155,30 +154,72 @@ def test_relion_5_with_blush(project: Path, tiny_model: Path) -> None:
     assert "Something went wrong in the external Python call" in done.stderr
 
 
+@pytest.fixture(scope="module")
+def larger_project(external_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """600 simulated particles of 136 kDa, with our programs."""
+    need("relion", shutil.which("relion_refine_mpi") is not None, "RELION is not installed")
+    folder = tmp_path_factory.mktemp("larger")
+    for path in (external_data / "relion" / "dataset").iterdir():
+        shutil.copy(path, folder)
+    install_wrappers(folder / "bin")
+    return folder
+
+
+def correlation(found: Path, truth: Path) -> float:
+    maps = [mrcfile.read(path).ravel() for path in (found, truth)]
+    return float(np.corrcoef(*maps)[0, 1])
+
+
 @pytest.mark.whole_run
 @pytest.mark.relion
 @pytest.mark.openvino
-def test_whole_runs_converge_and_are_no_worse_than_plain_ones(
-    external_data: Path, tmp_path: Path
+def test_a_whole_auto_refine_converges_and_is_no_worse_than_a_plain_one(
+    larger_project: Path,
 ) -> None:
-    """On simulated particles of 136 kDa; takes about half an hour on two processors."""
-    need("relion", shutil.which("relion_refine_mpi") is not None, "RELION is not installed")
-    for path in (external_data / "relion" / "dataset").iterdir():
-        shutil.copy(path, tmp_path)
-    install_wrappers(tmp_path / "bin")
-    truth = mrcfile.read(tmp_path / "truth_full_64.mrc")
-    correlation = {}
+    found = {}
     for arm in ("plain", "ext"):
         done = subprocess.run(
-            ["bash", "refine.sh", arm, "s64_start.star", arm], cwd=tmp_path, capture_output=True,
-            text=True, env={
+            ["bash", "refine.sh", arm, "s64_start.star", arm], cwd=larger_project,
+            capture_output=True, text=True, env={
                 **ENVIRONMENT,
                 "RELION_EXTERNAL_RECONSTRUCT_EXECUTABLE": "bin/relion_blush_external",
             },
         )
         assert done.returncode == 0, done.stderr
-        assert "Auto-refine: Refinement has converged" in done.stdout
-        final = mrcfile.read(tmp_path / arm / "run_class001.mrc")
-        correlation[arm] = np.corrcoef(final.ravel(), truth.ravel())[0, 1]
-    print(correlation, file=sys.stderr)
-    assert correlation["ext"] > correlation["plain"] - 0.01
+        assert "Auto-refine: Refinement has converged, stopping now" in done.stdout
+        found[arm] = correlation(
+            larger_project / arm / "run_class001.mrc", larger_project / "truth_full_64.mrc"
+        )
+    print("correlation with the truth:", found)
+    assert found["ext"] > found["plain"] - 0.01
+
+
+@pytest.mark.whole_run
+@pytest.mark.relion
+@pytest.mark.openvino
+def test_a_whole_classification_ends_and_is_no_worse_than_a_plain_one(
+    larger_project: Path,
+) -> None:
+    found = {}
+    for arm, extra in (("plain", []), ("ext", ["--external_reconstruct"])):
+        (larger_project / f"classes_{arm}").mkdir()
+        done = subprocess.run(
+            ["relion_refine", "--o", f"classes_{arm}/run", "--i", "s64_start.star", "--ref",
+             "truth_full_64.mrc", "--ini_high", "40", "--pad", "1", "--ctf", "--K", "2", "--iter",
+             "5", "--tau2_fudge", "4", "--particle_diameter", "170", "--zero_mask",
+             "--flatten_solvent", "--oversampling", "1", "--healpix_order", "3", "--sigma_ang",
+             "5", "--offset_range", "4", "--offset_step", "2", "--norm", "--scale", "--pool", "10",
+             "--preread_images", "--dont_combine_weights_via_disc", "--random_seed", "7", "--j",
+             "2", *extra],
+            cwd=larger_project, capture_output=True, text=True, env={
+                **ENVIRONMENT,
+                "RELION_EXTERNAL_RECONSTRUCT_EXECUTABLE": "bin/relion_blush_external",
+            },
+        )
+        assert done.returncode == 0, done.stderr
+        found[arm] = max(
+            correlation(path, larger_project / "truth_full_64.mrc")
+            for path in (larger_project / f"classes_{arm}").glob("run_it005_class???.mrc")
+        )
+    print("correlation of the better class with the truth:", found)
+    assert found["ext"] > found["plain"] - 0.01
