@@ -36,7 +36,7 @@ def run_guarded(
     arguments: list[str] | None,
     name: str = "blush-onnx",
     *,
-    tracebacks: bool = True,
+    for_host: bool = False,
 ) -> Any:
     """Run a command; exit with 0, 1 (failed), 2 (wrong usage) or 143 (SIGTERM).
 
@@ -47,13 +47,12 @@ def run_guarded(
         The process's own by default.
     name : str
         Of the program.
-    tracebacks : bool
-        Whether ``--debug`` shows the traceback of an error.
+    for_host : bool
+        Whether another program calls it, whose users see one line at most: no
+        traceback, no usage.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    for signal_name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
-        if hasattr(signal, signal_name):
-            signal.signal(getattr(signal, signal_name), _terminate)
+    _listen()
     obj: dict[str, bool] = {}
     try:
         with command.make_context(name, list(arguments), obj=obj) as ctx:
@@ -61,6 +60,8 @@ def run_guarded(
     except click.exceptions.Exit as finished:
         sys.exit(finished.exit_code)
     except click.ClickException as error:
+        if for_host:
+            _fail(error.format_message(), error.exit_code)
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
@@ -72,7 +73,7 @@ def run_guarded(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
     except Exception as error:
-        if tracebacks and "--debug" in arguments:
+        if not for_host and "--debug" in arguments:
             raise
         _fail(in_one_line(error, "--debug shows where"))
 
@@ -94,6 +95,14 @@ def in_one_line(error: Exception, hint: str) -> str:
 def _fail(message: str, status: int = FAILED) -> None:
     click.echo(f"Error: {message}", err=True)
     sys.exit(status)
+
+
+def _listen() -> None:
+    """Turn signals that end the process into an exception, so that it can tidy up."""
+    for signal_name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        number = getattr(signal, signal_name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, _terminate)
 
 
 def _terminate(_number: int, _frame: object) -> None:

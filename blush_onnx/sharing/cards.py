@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,12 @@ def cuda_cards(driver: str = DRIVER) -> list[Card]:
 
 
 @contextmanager
-def one_of(cards: Sequence[Card], timeout: float, purpose: str) -> Iterator[Card]:
+def one_of(
+    cards: Sequence[Card],
+    timeout: float,
+    purpose: str,
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[Card]:
     """Context that holds one of some cards; waits until one is free.
 
     Whoever has waited longest is served first. The wait ends when no card of the
@@ -83,6 +89,8 @@ def one_of(cards: Sequence[Card], timeout: float, purpose: str) -> Iterator[Card
         Seconds.
     purpose : str
         Told to those who wait for this one.
+    check : callable
+        Called now and then; whatever it raises ends the wait.
 
     Yields
     ------
@@ -93,31 +101,57 @@ def one_of(cards: Sequence[Card], timeout: float, purpose: str) -> Iterator[Card
     EngineError
         The wait was in vain; the message says who holds the cards.
     """
-    locks = machine_folder("cards")
-    tickets = machine_folder("cards", "queue")
-    ticket = LockedFile.announced(
-        tickets / f"{time.monotonic_ns():020d}-{os.getpid()}", "\n".join(c.key for c in cards)
-    )
+    ticket = _Ticket(cards)
     held: LockedFile | None = None
     try:
-        card, held = _wait(cards, locks, ticket, timeout)
+        card, held = _wait(cards, ticket, timeout, check)
         held.write(f"process {os.getpid()} ({purpose})\n{time.monotonic_ns()}")
-        ticket.release(remove=True)
+        ticket.release()
         yield card
     finally:
-        ticket.release(remove=True)
+        ticket.release()
         if held is not None:
             held.write("")
             held.release()
 
 
+class _Ticket:
+    """A place in the queue, taken again where somebody clears the folder away."""
+
+    def __init__(self, cards: Sequence[Card]) -> None:
+        self._text = "\n".join(card.key for card in cards)
+        self.name = f"{time.monotonic_ns():020d}-{os.getpid()}-{threading.get_ident()}"
+        self._held: LockedFile | None = None
+
+    def ahead(self) -> set[str]:
+        """Keys of the cards that somebody has been waiting for longer."""
+        queue = machine_folder("cards", "queue")
+        if self._held is None or not (queue / self.name).exists():
+            self.release()
+            self._held = LockedFile.announced(queue / self.name, self._text)
+        wanted: set[str] = set()
+        for path in living(queue):
+            if path.name >= self.name:
+                break
+            wanted |= set(_text(path).split())
+        return wanted
+
+    def release(self) -> None:
+        """Leave the queue; a second time does nothing."""
+        if self._held is not None:
+            self._held.release(remove=True)
+            self._held = None
+
+
 def _wait(
-    cards: Sequence[Card], locks: Path, ticket: LockedFile, timeout: float
+    cards: Sequence[Card], ticket: _Ticket, timeout: float, check: Callable[[], None]
 ) -> tuple[Card, LockedFile]:
     start = since = time.monotonic()
     before: list[str] = []
     while True:
-        wanted_before = _wanted_before(ticket.path)
+        check()
+        wanted_before = ticket.ahead()
+        locks = machine_folder("cards")
         for card in cards:
             if card.key in wanted_before:
                 continue
@@ -138,16 +172,6 @@ def _wait(
                 "stuck, give more cards, or a longer --device-timeout"
             )
         time.sleep(POLL_SECONDS)
-
-
-def _wanted_before(ticket: Path) -> set[str]:
-    """Keys of the cards that somebody has been waiting for longer."""
-    wanted: set[str] = set()
-    for path in living(ticket.parent):
-        if path.name >= ticket.name:
-            break
-        wanted |= set(_text(path).split())
-    return wanted
 
 
 def _text(path: Path) -> str:

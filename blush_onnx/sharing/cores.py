@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from types import TracebackType
 
+from blush_onnx.errors import BlushError
 from blush_onnx.machine import available_cpus, cpu_affinity
 from blush_onnx.sharing.locks import LockedFile, living, machine_folder
+
+logger = logging.getLogger(__name__)
 
 
 class CoreShare:
     """Context in which this job is counted among those that use the processors.
 
     Only jobs that may use the same processors share them: two that a batch system
-    has bound to different ones do not.
+    has bound to different ones do not. Where the jobs cannot be counted, each takes
+    all it may use.
     """
 
     def __init__(self) -> None:
         self._entry: LockedFile | None = None
 
     def __enter__(self) -> CoreShare:
-        folder = machine_folder("cores")
         cpus = " ".join(map(str, sorted(cpu_affinity())))
-        self._entry = LockedFile.announced(folder / f"{os.getpid()}-{time.monotonic_ns()}", cpus)
+        try:
+            entry = machine_folder("cores") / f"{os.getpid()}-{time.monotonic_ns()}"
+            self._entry = LockedFile.announced(entry, cpus)
+        except (BlushError, OSError) as error:
+            logger.warning("jobs at the same time are not counted: %s", error)
         return self
 
     def __exit__(
@@ -43,7 +51,7 @@ class CoreShare:
             Jobs on these processors, this one among them.
         """
         if self._entry is None:
-            raise ValueError("not entered")
+            return available_cpus(), 1
         mine = cpu_affinity()
         others = [cpus for cpus in _others(self._entry) if cpus & mine]
         parts = sum(1 / (1 + sum(cpu in cpus for cpus in others)) for cpu in mine)

@@ -43,8 +43,10 @@ def machine_folder(*parts: str) -> Path:
         None can be.
     """
     chosen = os.environ.get("BLUSH_ONNX_LOCKS")
-    roots = [chosen] if chosen else [*_ROOTS, tempfile.gettempdir()]
-    for root in roots:
+    tried = []
+    for root in [chosen] if chosen else [*_ROOTS, ""]:
+        root = root or tempfile.gettempdir()
+        tried.append(root)
         folder = Path(root, FOLDER_NAME)
         try:
             if not Path(root).is_dir():
@@ -55,7 +57,7 @@ def machine_folder(*parts: str) -> Path:
             continue
         return folder.joinpath(*parts)
     raise BlushError(
-        f"no folder for locks: {', '.join(map(str, roots))} cannot be written to; name one of this "
+        f"no folder for locks: {', '.join(tried)} cannot be written to; name one of this "
         "machine's own disk in BLUSH_ONNX_LOCKS"
     )
 
@@ -88,7 +90,11 @@ class LockedFile:
         descriptor = _open(path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Somebody may have cleared the folder meanwhile: a lock that none can find is none.
+            found = os.path.samestat(os.fstat(descriptor), path.stat())
         except OSError:
+            found = False
+        if not found:
             os.close(descriptor)
             return None
         return cls(path, descriptor)
@@ -130,7 +136,11 @@ def living(folder: Path) -> Iterator[Path]:
 
     What the dead left behind is removed on the way.
     """
-    for path in sorted(folder.iterdir()):
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError:  # cleared away: a log-out can do that
+        return
+    for path in paths:
         if path.name.startswith("."):
             continue
         try:

@@ -98,6 +98,23 @@ def test_a_failure_is_told_to_the_pipeline(
     assert listing(project / "External" / "job007") == [external.FAILURE]
 
 
+@pytest.mark.parametrize(
+    "args", [["--particle_diameter", "--j", "1"], ["--stride", "abc"], ["--provider", "gpu"]]
+)
+def test_wrong_usage_is_told_to_the_pipeline_too(args: list[str], project: Path) -> None:
+    done = run_external(project, "--in_3dref", "run_half1_class001_unfil.mrc", *args)
+    assert done.returncode == 2
+    assert listing(project / "External" / "job007") == [external.FAILURE]
+
+
+def test_what_an_earlier_run_left_does_not_stay(project: Path) -> None:
+    run_external(project, "--in_3dref", "run_half1_class001_unfil.mrc", "--gpu", "0,1")
+    folder = project / "External" / "job007"
+    assert "denoised_1.mrc" in listing(folder)
+    run_external(project, "--in_3dref", "gone.mrc")
+    assert listing(folder) == [external.FAILURE]
+
+
 def test_a_second_attempt_clears_the_first(project: Path) -> None:
     run_external(project, "--in_3dref", "gone.mrc")
     done = run_external(project, "--in_3dref", "run_half1_class001_unfil.mrc")

@@ -14,6 +14,7 @@ import mrcfile
 import numpy as np
 import pytest
 
+from blush_onnx import InputError
 from blush_onnx.cli.relion.job_options import job_request
 from blush_onnx.cli.relion.python_blush import relion_python_blush
 from blush_onnx.machine import available_cpus
@@ -91,11 +92,57 @@ def test_all_forms_of_gpu_are_understood(words: str, cards: list[int] | None) ->
         assert request.card_numbers() == cards
 
 
-def test_what_is_no_list_of_cards_is_an_error(project: Path) -> None:
+@pytest.mark.parametrize("words", ["--gpu=all", "--gpu 0,x", "--gpu 0-3", "--gpu 0,-1"])
+def test_what_is_no_list_of_cards_is_an_error(words: str) -> None:
+    context = relion_python_blush.make_context("relion_python_blush", ["a.star", *words.split()])
+    with pytest.raises(InputError, match="give numbers of cards, such as 0,1, or -1 alone"):
+        job_request(context.params)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("run.star --nope", "No such option"),
+        ("run.star --stride many", "not a valid integer"),
+        ('""  --gpu -1', "nothing to denoise"),
+        ("run.star other.star", "one STAR file is expected, not 2"),
+    ],
+)
+def test_wrong_usage_is_one_line_too(words: str, message: str, project: Path) -> None:
+    done = call_as_relion(words, project)
+    assert not accepted(done)
+    assert message in done.stderr + done.stdout
+    assert (done.stderr + done.stdout).count("Error") <= 1
+    assert done.stderr.count("\n") <= 1
+
+
+def test_a_hang_up_does_not_end_a_run_under_nohup(project: Path) -> None:
     star = made_up_job(project)
-    done = call_as_relion(f"{star.name} --gpu=all", project)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "--gpu all: give numbers of cards, such as 0,1, or -1 for any" in done.stderr
+    process = subprocess.Popen(
+        f"trap '' HUP; exec {PROGRAM} {star.name} -s 4", shell=True, cwd=project,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )
+    while "model tiny on" not in (log_of(star) if star.with_suffix(".log").exists() else ""):
+        time.sleep(0.05)
+        assert process.poll() is None
+    process.send_signal(signal.SIGHUP)
+    assert process.communicate(timeout=60)[0] == "success\n"
+
+
+@pytest.mark.parametrize("how", ["full disk", "folder"])
+def test_a_log_that_cannot_be_written_stops_nothing(how: str, project: Path) -> None:
+    star = made_up_job(project)
+    if how == "folder":
+        star.with_suffix(".log").mkdir()
+    else:
+        star.with_suffix(".log").symlink_to("/dev/full")
+    done = call_as_relion(star.name, project)
+    assert accepted(done), done.stderr
+    assert star.with_suffix(".mrc").exists()
+    assert done.stderr.count("\n") < 5
+    assert "log" in done.stderr
+    if how == "folder":  # what is loud is still heard
+        assert "Warning: running on the CPU" in done.stderr
 
 
 def test_without_a_card_any_card_is_the_cpu(project: Path) -> None:
@@ -192,7 +239,8 @@ def test_a_job_that_cannot_be_done_says_why_in_one_line(
 def test_what_is_no_job_is_an_error_without_a_log(project: Path) -> None:
     done = call_as_relion("none/run.star", project)
     assert not accepted(done)
-    assert done.stderr == "Error: none/run.star does not exist\n"
+    assert done.stderr.startswith("Error: none/run.star does not exist (the current folder is ")
+    assert not (project / "none").exists()
 
 
 def test_stale_results_and_spectra_are_gone_before_work_starts(project: Path) -> None:
@@ -263,6 +311,12 @@ def test_later_calls_that_differ_are_warned_of_on_stderr(project: Path) -> None:
     assert accepted(done)
     assert "Warning: stride is 30, but the first call of this run had 20" in done.stderr
     assert "WARNING stride is 30" in log_of(other)
+
+
+def test_a_call_that_failed_sets_no_example(project: Path) -> None:
+    star = made_up_job(project)
+    assert not accepted(call_as_relion(f"{star.name} -s 99", project))
+    assert call_as_relion(star.name, project).stderr == ""
 
 
 def test_a_new_run_in_the_same_folder_starts_afresh(project: Path) -> None:

@@ -16,7 +16,7 @@ def test_both_programs_run_whatever_python_is_active(tmp_path: Path) -> None:
     done = run_cli("relion", "install-wrapper", folder)
     assert done.returncode == 0, done.stderr
     assert listing(folder) == sorted(PROGRAMS)
-    assert f"export PATH={folder}:$PATH" in done.stdout
+    assert f"export PATH='{folder}':$PATH" in done.stdout
     # A broken Python that comes first, and settings of another environment.
     (tmp_path / "other").mkdir()
     for name in ("python", "python3"):
@@ -47,9 +47,26 @@ def test_the_registry_of_the_day_is_pinned(tmp_path: Path) -> None:
     assert sys.executable in text
 
 
+def test_relative_settings_are_pinned_as_what_they_mean_here(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    done = run_cli(
+        "relion", "install-wrapper", "bin", env={"BLUSH_ONNX_HOME": "models"}, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "bin" / "relion_python_blush").read_text()
+    assert f"export BLUSH_ONNX_HOME={tmp_path / 'models'}" in text
+    assert str(tmp_path / "bin" / "relion_blush_external") in done.stdout
+
+
+def test_nothing_is_written_where_it_would_not_work(tmp_path: Path) -> None:
+    env = {"BLUSH_ONNX_MODEL": "gone"}
+    assert_fails(run_cli("relion", "install-wrapper", tmp_path / "bin", env=env), "unknown model")
+    assert listing(tmp_path) == []
+
+
 def test_programs_of_others_are_not_replaced_unasked(tmp_path: Path) -> None:
     other = tmp_path / "relion_python_blush"
-    other.write_text("#!/bin/sh\n# of RELION\n")
+    other.write_text("#!/bin/sh\n# of RELION, not blush_onnx\n")
     assert_fails(run_cli("relion", "install-wrapper", tmp_path), "was not written by blush-onnx")
     assert listing(tmp_path) == ["relion_python_blush"]
     assert run_cli("relion", "install-wrapper", tmp_path, "--overwrite").returncode == 0

@@ -17,6 +17,12 @@ from tests.python_without import run_python
 
 pytest.importorskip("gemmi", reason="gemmi reads the STAR files")
 
+JOBS_WITH_A_RESULT = [
+    "r31_pad1_final", "r31_pad1_it001_h1", "r31_pad1_it014_h1", "r31_pad2_it002_h1",
+    "r5_body_final_b2", "r5_body_it003_h1_b1", "r5_box96_it001_h1", "r5_class3d_it001_c1",
+    "r5_class3d_it008_c1", "r5_helix_pad2_it002_h1", "r5_noisy_final", "r5_noisy_it003_h1",
+    "r5_pad1_final", "r5_pad1_it010_h1", "r5_pad2_it007_h1",
+]  # fmt: skip
 BOX, CURRENT, PIXEL_SIZE = 32, 26, 3.5
 FSC = np.clip(1.2 - np.arange(17) / 10, 0, 1)
 TAU2 = np.where(np.arange(17) < 13, 1e-3 / (1 + np.arange(17)), 0)
@@ -287,9 +293,7 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 @pytest.mark.external_data
 @pytest.mark.openvino
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["r5_noisy_it003_h1", "r5_noisy_final", "r5_class3d_it008_c1", "r31_pad2_it002_h1"]
-)
+@pytest.mark.parametrize("name", JOBS_WITH_A_RESULT)
 def test_jobs_that_relion_wrote_get_the_published_maps(
     name: str, external_data: Path, tmp_path: Path
 ) -> None:
@@ -301,9 +305,9 @@ def test_jobs_that_relion_wrote_get_the_published_maps(
     given = {"pixel_size": 3.0, "particle_diameter": 170.0} if name.startswith("r31") else {}
     job = read_job(next(tmp_path.glob("*.star")), folder=tmp_path, **given)
     model = conversion.import_checkpoint(external_data / "models" / "starter.ckpt", "starter")
-    solution = solve(job, reconstruct(job), Denoiser.load(model, provider="openvino"))
+    maps = reconstruct(job)
+    solution = solve(job, maps, Denoiser.load(model, provider="openvino"))
     result = mrcfile.read(tmp_path / "result.mrc")
-    maps = solution.reconstructions
     source = maps.regularised if maps.unfiltered is None else maps.unfiltered
     if solution.denoised is None:
         error = np.linalg.norm(solution.result - result) / np.linalg.norm(result - source)

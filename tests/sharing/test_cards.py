@@ -48,7 +48,7 @@ def test_a_card_is_held_by_one_job_at_a_time(holder: subprocess.Popen[str]) -> N
     with holder:
         with one_of(TWO, 60, "half 2") as card:
             assert card == TWO[1]
-        threading.Timer(0.5, holder.communicate, [""]).start()
+        threading.Timer(0.5, holder.stdin.close).start()
         start = time.monotonic()
         with one_of(ONE, 60, "half 2") as card:
             assert card == TWO[0]
@@ -105,7 +105,7 @@ def test_a_queue_that_moves_is_no_reason_to_give_up(holder: subprocess.Popen[str
         for thread in before:
             thread.start()
             time.sleep(0.1)
-        threading.Timer(0.5, holder.communicate, [""]).start()
+        threading.Timer(0.5, holder.stdin.close).start()
         start = time.monotonic()
         with one_of(ONE, 1.4, "last"):
             assert time.monotonic() - start > 2
@@ -124,6 +124,31 @@ def test_those_who_wait_for_other_cards_do_not_hold_up(holder: subprocess.Popen[
         assert time.monotonic() - start < 0.5
         holder.communicate("")
         first.join()
+
+
+def test_a_queue_that_was_cleared_away_is_joined_again(
+    holder: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    with holder:
+        def clear_and_end() -> None:
+            shutil.rmtree(tmp_path / "blush-onnx" / "cards" / "queue")
+            time.sleep(0.5)
+            holder.stdin.close()
+
+        threading.Timer(0.3, clear_and_end).start()
+        with one_of(ONE, 60, "half 2") as card:
+            assert card == ONE[0]
+
+
+def test_a_wait_ends_when_its_check_says_so(holder: subprocess.Popen[str], tmp_path: Path) -> None:
+    def check() -> None:
+        raise InterruptedError("the host has gone")
+
+    with holder:
+        with pytest.raises(InterruptedError), one_of(ONE, 60, "half 2", check):
+            pass
+        assert list((tmp_path / "blush-onnx" / "cards").glob("queue/*")) == []
+        holder.communicate("")
 
 
 def test_no_driver_means_no_cards() -> None:

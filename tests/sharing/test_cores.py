@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,21 @@ def test_jobs_bound_to_different_processors_do_not_share() -> None:
         finally:
             os.sched_setaffinity(0, mine)
             other.communicate("")
+
+
+def test_where_jobs_cannot_be_counted_each_takes_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("BLUSH_ONNX_LOCKS", str(tmp_path / "none"))
+    with CoreShare() as cores:
+        assert cores.threads() == (available_cpus(), 1)
+    assert "not counted" in caplog.text
+
+
+def test_a_folder_that_was_cleared_away_means_no_other_job(tmp_path: Path) -> None:
+    with CoreShare() as cores:
+        shutil.rmtree(tmp_path / "blush-onnx")
+        assert cores.threads() == (available_cpus(), 1)
 
 
 def test_openmp_settings_of_the_host_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:

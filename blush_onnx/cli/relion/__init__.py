@@ -7,10 +7,8 @@ from typing import Any
 
 import click
 
-COMMANDS = {
-    "install-wrapper": ("wrapper", "Put a relion_python_blush into a folder of RELION's PATH."),
-    "external": ("external", "Denoise maps as a job of RELION's type External."),
-}
+from blush_onnx.cli.relion.commands import COMMANDS
+
 _JOB = "job"
 
 

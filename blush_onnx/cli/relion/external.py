@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from blush_onnx.cli.denoise import run_denoise
+from blush_onnx.cli.denoise import HALF_FILES, MAP_FILES, run_denoise
 from blush_onnx.cli.options import (
     batch_size_option,
     model_option,
@@ -25,7 +26,24 @@ _PATH = click.Path(path_type=Path, readable=False)
 PROGRESS_SECONDS = 10.0
 
 
+class _External(click.Command):
+    """A command whose wrong usage RELION's pipeline gets to know of."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError:
+            folder = next((b for a, b in pairwise(given) if a == "--o"), None)
+            if folder is not None:
+                from blush_onnx.hosts.relion.external import FAILURE, ExternalJob
+
+                ExternalJob(Path(folder)).end(FAILURE)
+            raise
+
+
 @click.command(
+    cls=_External,
     context_settings={
         "help_option_names": ["-h", "--help"],
         "ignore_unknown_options": True,
@@ -39,7 +57,8 @@ In RELION's GUI, job type External:
   Param1 label, value   particle_diameter, 150            (optional)
 """,
 )
-@click.option("--o", "folder", required=True, type=_PATH, metavar="FOLDER", help="Of the job.")
+@click.option("--o", "folder", required=True, type=_PATH, metavar="FOLDER",
+              help="The job's own, External/jobNNN/; RELION gives it.")
 @click.option(
     "--in_3dref", type=_PATH, metavar="MRC",
     help="One half-map, whose other half is found by its name, or a single map.",
@@ -52,13 +71,18 @@ In RELION's GUI, job type External:
 )
 @click.option("--j", "threads", type=int, metavar="N", help="CPU threads.")
 @click.option("--angpix", "voxel_size", type=float, metavar="Å", help="In place of the header's.")
-@click.option("--particle_diameter", "--particle-diameter", type=float, metavar="Å")
+@click.option(
+    "--particle_diameter", "--particle-diameter", type=float, metavar="Å",
+    help="Diameter of the spherical mask. Default: the largest sphere in the box.",
+)
 @model_option()
 @stride_option()
 @batch_size_option("--batch_size")
 @provider_option()
 @require_gpu_option()
-@click.option("--gpu", "device", type=int, default=0, metavar="N", help="Number of the card.")
+@click.option(
+    "--gpu", metavar="LIST", help="Number of the card; of several the first. [default: 0]"
+)
 @click.pass_context
 def external(
     ctx: click.Context,
@@ -67,6 +91,7 @@ def external(
     in_3dref: Path | None,
     half1: Path | None,
     half2: Path | None,
+    gpu: str | None,
     **options: Any,
 ) -> None:
     """Denoise a pair of half-maps, or one map, as a job of RELION's type External.
@@ -74,6 +99,7 @@ def external(
     Writes into FOLDER what blush-onnx denoise writes, and what RELION's pipeline
     needs to show it. Flags that are not known are listed and left alone.
     """
+    from blush_onnx.hosts.relion.engine_choice import EngineRequest
     from blush_onnx.hosts.relion.external import (
         ABORTED,
         FAILURE,
@@ -85,13 +111,17 @@ def external(
     )
 
     job = ExternalJob(folder)
-    if ctx.args:
-        click.echo(f"Not known and left alone: {' '.join(ctx.args)}")
-    if options["threads"] is not None and options["threads"] < available_cpus():
-        click.echo(f"{options['threads']} threads (--j), of {available_cpus()} that may be used")
-    options |= {"denoise_mask": None, "no_spectral_trailing": False, "cut_off": None}
     ending = FAILURE
     try:
+        for name in {*HALF_FILES, *MAP_FILES}:  # of an earlier run in this folder
+            (folder / name).unlink(missing_ok=True)
+        if ctx.args:
+            click.echo(f"Not known and left alone: {' '.join(ctx.args)}")
+        if options["threads"] is not None and options["threads"] < available_cpus():
+            usable = available_cpus()
+            click.echo(f"{options['threads']} threads (--j), of {usable} that may be used")
+        options["device"] = (EngineRequest(gpu=gpu).card_numbers() or [0])[0]
+        options |= {"denoise_mask": None, "no_spectral_trailing": False, "cut_off": None}
         maps = _maps(half1 or in_3dref, half2)
         if len(maps) == 1 and options["mask"]:
             click.echo(f"{options['mask']} is not used: a single map has no FSC")

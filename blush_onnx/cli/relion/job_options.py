@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import platform
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from blush_onnx.sharing.cores import CoreShare
 
 PROGRESS_SECONDS = 10.0
-_CARDS = re.compile(r"[\s,:;]*(-?\d[\d,:;\s-]*)?")
 _OPTIONS = (
     model_option("-m", "--model_name"),
     stride_option("-s", "--strides"),
@@ -91,6 +91,8 @@ class JobCommand(click.Command):
 def star_of(words: Sequence[str]) -> Path:
     """The STAR file; RELION does not quote it, so that one with blanks comes in pieces."""
     whole = Path(" ".join(words))
+    if not whole.name:
+        raise click.UsageError("the name of the STAR file is empty")
     if len(words) > 1 and not whole.exists():
         raise click.UsageError(f"one STAR file is expected, not {len(words)}: {', '.join(words)}")
     return whole
@@ -122,6 +124,8 @@ def run_logged(
     click.ClickException
         It failed; its message is one line and names the log, which has the traceback.
     """
+    if not star.is_file():
+        raise click.ClickException(f"{star} does not exist (the current folder is {Path.cwd()})")
     logger = logging.getLogger("blush_onnx.cli.relion")
     log = star.with_suffix(".log")
     with _log_file(log) as written:
@@ -129,11 +133,13 @@ def run_logged(
             _log_circumstances(logger)
             from blush_onnx.hosts.relion.run import run_job
 
-            return run_job(star, job_request(options), cores, progress=_Progress(logger, check))
+            return run_job(
+                star, job_request(options), cores, progress=_Progress(logger, check), check=check
+            )
         except click.ClickException:
             raise
         except Exception as error:
-            logger.exception("failed")
+            logger.exception("failed; the current folder is %s", Path.cwd())
             where = f" (more in {log})" if written else ""
             raise click.ClickException(in_one_line(error, "the log shows where") + where) from error
         except BaseException as error:
@@ -176,7 +182,7 @@ def _with_gpu_values(args: list[str]) -> list[str]:
     while pending is not None:
         following = next(words, None)
         if pending in ("-g", "--gpu"):
-            if following is not None and _CARDS.fullmatch(following):
+            if following is not None and _is_value(following):
                 given.append(f"--gpu={following.strip()}")
                 following = next(words, None)
             else:
@@ -187,26 +193,50 @@ def _with_gpu_values(args: list[str]) -> list[str]:
     return given
 
 
+def _is_value(word: str) -> bool:
+    """Whether what follows ``--gpu`` is its value, not the STAR file or the next option."""
+    return bool(re.match(r"-?\d", word)) or not (word.startswith("-") or word.endswith(".star"))
+
+
+class _LogFile(logging.FileHandler):
+    """A log that never stands in the way of the work, be the disk full."""
+
+    def handleError(self, _record: logging.LogRecord) -> None:  # noqa: N802
+        """Give up on the file and say so once."""
+        logging.getLogger("blush_onnx").removeHandler(self)
+        click.echo(f"Warning: cannot write the log {self.baseFilename}", err=True)
+
+    def close(self) -> None:
+        """Close the file, whatever is left to be written."""
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def _log_file(path: Path) -> Iterator[bool]:
     """The package's log in a file, what a user must not miss on stderr; whether there is a file."""
     package = logging.getLogger("blush_onnx")
     try:
-        handler: logging.Handler = logging.FileHandler(path, encoding="utf-8")
-    except OSError:  # the STAR file's folder is not there, or closed to us
-        handler = logging.NullHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+        handler: logging.Handler = _LogFile(path, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    except OSError as error:  # closed to us; what is loud must be heard all the same
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setLevel(logging.WARNING)
+        handler.setFormatter(logging.Formatter("Warning: %(message)s"))
+        click.echo(f"Warning: no log {path}: {error.strerror}", err=True)
     differing = logging.getLogger("blush_onnx.hosts.relion.treatment")
     loud = logging.StreamHandler(sys.stderr)
     loud.setFormatter(logging.Formatter("Warning: %(message)s"))
     package.setLevel(logging.INFO)
     package.addHandler(handler)
-    differing.addHandler(loud)
+    if isinstance(handler, _LogFile):
+        differing.addHandler(loud)
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").addHandler(handler)
-    warnings.simplefilter("default")
     try:
-        yield isinstance(handler, logging.FileHandler)
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            yield isinstance(handler, _LogFile)
     finally:
         for logger, its in ((package, handler), (logging.getLogger("py.warnings"), handler),
                             (differing, loud)):

@@ -34,7 +34,7 @@ def relion_python_blush(star: tuple[str, ...], **options: Any) -> None:
     Without a STAR file the model is checked. With one, the only thing printed is the
     word success; everything else is in the .log beside the STAR file.
     """
-    if not star:
+    if not any(star):
         _check_model(options["model"])
         return
     from blush_onnx.sharing.cores import CoreShare
@@ -48,7 +48,7 @@ def relion_python_blush(star: tuple[str, ...], **options: Any) -> None:
 def main(arguments: list[str] | None = None) -> Any:
     """Entry point of ``relion_python_blush``."""
     return run_guarded(
-        relion_python_blush, arguments, "relion_python_blush", tracebacks=False
+        relion_python_blush, arguments, "relion_python_blush", for_host=True
     )
 
 
@@ -64,7 +64,8 @@ def _check_model(name: str | None) -> None:
 
 def _only_for_the_answer() -> int:
     """A descriptor of the standard output, where what libraries print no longer arrives."""
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
     answer = os.dup(1)
     os.dup2(2, 1)
     return answer

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
-import subprocess  # noqa: S404
 from pathlib import Path
 
 import click
@@ -25,20 +25,19 @@ def wrapper(folder: Path, overwrite: bool) -> None:
     or module is active when RELION calls them. Put DIR in front of RELION's own
     folder on PATH, in the module file or in the job script.
     """
-    from blush_onnx.errors import BlushError
     from blush_onnx.hosts.relion.wrapper import install_wrappers
 
+    if not folder.name and folder == Path():
+        raise click.UsageError("name a folder, such as /opt/blush-onnx/relion")
     paths = install_wrappers(folder, overwrite=overwrite)
     for path in paths:
         click.echo(f"Wrote {path}")
-    done = subprocess.run([paths[0]], capture_output=True, text=True, check=False)  # noqa: S603
-    if done.returncode != 0:
-        raise BlushError(f"{paths[0]} does not work: {done.stderr.strip()}")
-    click.echo(done.stdout.strip())
     place = folder.absolute()
     first = shutil.which(paths[0].name)
     if first is None or Path(first).resolve() != paths[0].resolve():
         click.echo("Now put it in front of RELION on PATH:")
-        click.echo(f"  export PATH={place}:$PATH")
+        click.echo(f"  export PATH={shlex.quote(str(place))}:$PATH")
     click.echo("For RELION 3.1 and 4, or --external_reconstruct in 5:")
-    click.echo(f"  export RELION_EXTERNAL_RECONSTRUCT_EXECUTABLE={paths[1]}")
+    # RELION puts the text in front of the STAR file's name and gives both to a shell.
+    command = shlex.quote(shlex.quote(str(paths[1])))
+    click.echo(f"  export RELION_EXTERNAL_RECONSTRUCT_EXECUTABLE={command}")

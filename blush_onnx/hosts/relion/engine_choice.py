@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -52,6 +52,8 @@ class EngineRequest:
     def __post_init__(self) -> None:
         if not self.device_timeout >= 0:
             raise InputError(f"device timeout {self.device_timeout:g}: give seconds, 0 or more")
+        if self.threads is not None and self.threads < 1:
+            raise InputError(f"{self.threads} threads: give 1 or more")
         self.card_numbers()  # so that a wrong list is noticed early
 
     def card_numbers(self) -> list[int] | None:
@@ -62,18 +64,23 @@ class EngineRequest:
         InputError
             The list holds something else than numbers.
         """
-        text = (self.gpu or "").strip()
-        if not re.fullmatch(r"[0-9,:;\s-]*", text):
-            raise InputError(f"--gpu {text}: give numbers of cards, such as 0,1, or -1 for any")
-        numbers = [int(number) for number in re.findall(r"-?\d+", text)]
-        if not numbers or min(numbers) < 0:
+        words = re.findall(r"[^,:;\s]+", self.gpu or "")
+        if all(word == "-1" for word in words):
             return None
-        return list(dict.fromkeys(numbers))
+        if not all(re.fullmatch(r"\d+", word) for word in words):
+            raise InputError(
+                f"--gpu {self.gpu}: give numbers of cards, such as 0,1, or -1 alone for any"
+            )
+        return list(dict.fromkeys(map(int, words)))
 
 
 @contextmanager
 def denoiser_for(
-    model: Model, request: EngineRequest, cores: CoreShare, purpose: str
+    model: Model,
+    request: EngineRequest,
+    cores: CoreShare,
+    purpose: str,
+    check: Callable[[], None] = lambda: None,
 ) -> Iterator[Denoiser]:
     """Context with a denoiser as asked for; its card is this job's alone meanwhile.
 
@@ -85,6 +92,8 @@ def denoiser_for(
         Entered already.
     purpose : str
         What the card is for, told to those who wait for it.
+    check : callable
+        Called while it waits for a card; whatever it raises ends the wait.
 
     Yields
     ------
@@ -103,7 +112,7 @@ def denoiser_for(
             logger.warning("running on the CPU: %s", why_not)
         yield _on_cpu(model, request, cores)
         return
-    with one_of(cards, request.device_timeout, purpose) as card:
+    with one_of(cards, request.device_timeout, purpose, check) as card:
         try:
             denoiser = Denoiser.from_model(
                 model, provider=provider, device=card.number, batch_size=request.batch_size,

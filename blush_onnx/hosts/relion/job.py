@@ -20,6 +20,7 @@ Curve = npt.NDArray[np.float64]
 GENERAL = "external_reconstruct_general"
 SPECTRA = "external_reconstruct_tau2"
 _OPTIONS = {"PixelSize": "--pixel-size", "ParticleDiameter": "--particle-diameter"}
+_JOB = re.compile(r"(?P<half>_half[12])?_(?:class|body)\d+_external_reconstruct")
 REFINE, REFINE_FINAL, CLASSIFICATION = "refine", "refine_final", "classification"
 
 
@@ -149,7 +150,8 @@ def mode_of(star: Path, fsc: Curve) -> str:
     str
         One half: ``refine``; no half, but an FSC: ``refine_final``; else ``classification``.
     """
-    if re.search(r"half[12]", star.name):
+    found = _JOB.search(star.name)
+    if found["half"] if found else "half1" in star.name or "half2" in star.name:
         return REFINE
     return REFINE_FINAL if np.any(fsc) else CLASSIFICATION
 
@@ -190,9 +192,15 @@ class _Fields:
 
 
 def _curve(star: Path, block: Any, label: str, box_size: int) -> Curve:
-    values = [float(v) for v in block.find_loop(f"_rln{label}")]
-    if len(values) != box_size // 2 + 1 or not np.isfinite(values).all():
+    texts = list(block.find_loop(f"_rln{label}"))
+    if len(texts) != box_size // 2 + 1:
         raise InputError(
-            f"{star}: rln{label} has {len(values)} values, expected {box_size // 2 + 1} numbers"
+            f"{star}: rln{label} has {len(texts)} values, expected {box_size // 2 + 1}"
         )
-    return np.array(values)
+    try:
+        values = np.array([float(text) for text in texts])
+    except ValueError as error:
+        raise InputError(f"{star}: rln{label} holds something else than numbers") from error
+    if not np.isfinite(values).all():
+        raise InputError(f"{star}: rln{label} has values that are NaN or infinite")
+    return values

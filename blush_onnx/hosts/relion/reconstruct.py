@@ -20,7 +20,7 @@ import numpy.typing as npt
 from blush_onnx import fourier
 from blush_onnx.errors import InputError
 from blush_onnx.hosts.relion.job import CLASSIFICATION, Job
-from blush_onnx.machine import available_cpus
+from blush_onnx.machine import available_cpus, require_memory
 
 MARGIN = 0.001
 """Share of a shell's mean weight that is added to the weights of the unfiltered map."""
@@ -70,6 +70,8 @@ def reconstruct(job: Job, *, threads: int | None = None) -> Reconstructions:
         An array is missing, not an MRC file, not half-complex, of another size
         than the job says, not finite, or a weight below zero; the current size
         is larger than the box.
+    OutOfMemoryError
+        It would not fit.
     """
     if job.current_size > job.box_size:
         raise InputError(
@@ -77,6 +79,9 @@ def reconstruct(job: Job, *, threads: int | None = None) -> Reconstructions:
             f"larger than the box of {job.box_size}"
         )
     sphere = _Sphere.of(job)
+    held = sphere.side * len(sphere.planes) * (sphere.reach + 1) * 8
+    maps_held = (1 if job.mode == CLASSIFICATION else 2) * sphere.side**3 * 4
+    require_memory(held + maps_held, f"the reconstruction of a box of {job.box_size} voxels")
     weight, real, imag = (
         _Stored.open(path, sphere.padded) for path in (job.weight, job.data_real, job.data_imag)
     )

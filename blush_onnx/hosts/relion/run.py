@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,7 +63,12 @@ class JobRequest:
 
 
 def run_job(
-    star: Path, request: JobRequest, cores: CoreShare, *, progress: Progress | None = None
+    star: Path,
+    request: JobRequest,
+    cores: CoreShare,
+    *,
+    progress: Progress | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> str:
     """Do a job and write what the host reads.
 
@@ -75,6 +81,8 @@ def run_job(
         Entered already.
     progress : callable, optional
         Called with (done, total) patches; whatever it raises ends the work.
+    check : callable, optional
+        Called between the parts and while it waits for a card; likewise.
 
     Returns
     -------
@@ -106,12 +114,13 @@ def run_job(
     purpose = f"{job.star.name} in {job.star.parent.resolve()}"
     maps = reconstruct(job, threads=request.engine.threads or cores.threads()[0])
     logger.info("reconstructed after %.1f s", time.perf_counter() - start)
-    with denoiser_for(model, request.engine, cores, purpose) as denoiser:
-        _compare_treatment(job, request, model, denoiser, facts)
+    check()
+    with denoiser_for(model, request.engine, cores, purpose, check) as denoiser:
         solution = solve(
             job, maps, denoiser, spectral_trailing=request.spectral_trailing,
             stride=request.stride, progress=progress,
         )
+    _compare_treatment(job, request, model, denoiser, facts)
     for note in solution.notes:
         logger.warning("%s", note)
     if request.debug:
@@ -225,9 +234,10 @@ def _write_checked(path: Path, volume: Array, job: Job, what: str) -> None:
         _check(volume_io.read_values(staged), job, f"what was written to {path.parent}")
         staged.replace(path)
     except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+        reason = str(error.strerror or error).replace(str(staged), str(path))
+        raise OutputError(
+            reason if isinstance(error, OutputError) else f"cannot write {path}: {reason}"
+        ) from error
     finally:
         staged.unlink(missing_ok=True)
     logger.info("wrote %s", path)

@@ -15,6 +15,7 @@ _JOB_NAME = re.compile(
     r"(?P<root>.*?)(?:_it(?P<iteration>\d+))?(?:_half[12])?_(?:class|body)\d+_external_reconstruct"
 )
 _ITERATION = re.compile(r"_it(\d+)_optimiser$")
+_CONTINUED = re.compile(r"_ct\d+$")
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,13 @@ def run_facts(star: Path, folder: Path) -> RunFacts:
     RunFacts
         All unknown where there is no optimiser file or it cannot be read.
     """
-    optimiser = _optimiser(star)
+    optimiser, own = _optimiser(star)
     if optimiser is None:
         return RunFacts()
     general = _block(optimiser, "optimiser_general")
     if general is None:
         return RunFacts()
-    gradient = any(
+    gradient = own and any(
         number_of(general, label) not in (None, 0)
         for label in ("DoGradientRefine", "DoStochasticGradientDescent")
     )
@@ -87,24 +88,24 @@ def run_facts(star: Path, folder: Path) -> RunFacts:
     )
 
 
-def _optimiser(star: Path) -> Path | None:
-    """The run's newest optimiser file up to this iteration; of another run if it has none.
+def _optimiser(star: Path) -> tuple[Path | None, bool]:
+    """The run's newest optimiser file up to this iteration, and whether it is the run's own.
 
-    A run that was continued under another name has files of its own from its second
-    iteration on; in its first one those that it was continued from must do.
+    A run that was continued under another name (run_ct12) has files of its own from its
+    second iteration on; in its first one those that it was continued from must do.
     """
     found = _JOB_NAME.match(star.name)
     root = found["root"] if found else ""
     last = int(found["iteration"]) if found and found["iteration"] else math.inf
-    own, others = [], []
+    files = []
     for path in star.parent.glob("*_optimiser.star"):
         iteration = _ITERATION.search(path.stem)
         number = int(iteration[1]) if iteration else -1
-        if number <= last and path.name.startswith(f"{root}_it"):
-            own.append((number, path))
-        else:
-            others.append((path.stat().st_mtime, path))
-    return max(own or others, default=(0, None))[1]
+        name = _ITERATION.sub("", path.stem)
+        same = _CONTINUED.sub("", name) == _CONTINUED.sub("", root)
+        files.append((number <= last and same, name == root, number, path))
+    own, _, _, best = max(files, default=(False, False, 0, None))
+    return best, own
 
 
 def _block(path: Path, name: str) -> Any:

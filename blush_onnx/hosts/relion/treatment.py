@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ logger = logging.getLogger(__name__)
 
 FILE_NAME = "blush_onnx_treatment.json"
 PRECISION = "float32"
+_STARTED = "run started"
 
 
 def compare_with_first(
@@ -26,32 +26,37 @@ def compare_with_first(
     treatment : dict
         Engine, model and settings; ready for JSON.
     started : float, optional
-        When the run began, seconds since the epoch: what is older was of another run.
+        When the run began, seconds since the epoch: a treatment of another was of
+        another run.
 
     Every difference is logged as a warning.
     """
     path = folder / FILE_NAME
-    if started is not None and path.exists() and path.stat().st_mtime < started:
-        path.unlink(missing_ok=True)
+    mine = {**treatment, _STARTED: started}
     first = _read(path)
-    if first is None:
-        # Two halves start at the same moment: the one that links its file first is the first.
-        staged = path.with_name(f".{FILE_NAME}.{os.getpid()}")
-        try:
-            staged.write_text(json.dumps(treatment, indent=1) + "\n", encoding="utf-8")
-            os.link(staged, path)
-        except OSError as error:
-            if not isinstance(error, FileExistsError):
-                logger.warning("cannot keep %s: %s", path, error)
-        finally:
-            staged.unlink(missing_ok=True)
-        first = _read(path) or treatment
+    try:
+        if first is None:
+            # Two halves start at the same moment: who makes the file is the first.
+            with path.open("x", encoding="utf-8") as stream:
+                stream.write(_text(mine))
+        elif started is not None and first.get(_STARTED) != started:  # of an earlier run
+            path.write_text(_text(mine), encoding="utf-8")
+        first = _read(path) or mine
+    except FileExistsError:
+        first = _read(path) or mine
+    except OSError as error:
+        logger.warning("cannot keep %s: %s", path, error.strerror or error)
+        first = mine
     for name, value in treatment.items():
         if name in first and first[name] != value:
             logger.warning(
                 "%s is %s, but the first call of this run had %s (%s): both halves and all "
                 "iterations must be treated alike", name, value, first[name], path,
             )
+
+
+def _text(treatment: dict[str, Any]) -> str:
+    return json.dumps(treatment, indent=1) + "\n"
 
 
 def _read(path: Path) -> dict[str, Any] | None:

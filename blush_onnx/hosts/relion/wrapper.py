@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
+import subprocess  # noqa: S404
 import sys
 from pathlib import Path
 
 from blush_onnx import __version__
-from blush_onnx.errors import OutputError
+from blush_onnx.errors import BlushError, OutputError
 
 MARK = "# Written by blush-onnx"
 PROGRAMS = {
@@ -35,6 +36,8 @@ def install_wrappers(folder: Path, *, overwrite: bool = False) -> list[Path]:
 
     Raises
     ------
+    BlushError
+        They would not work: no model, or a package is missing.
     OutputError
         A program of another origin is in the way, or the folder cannot be written to.
     """
@@ -45,6 +48,7 @@ def install_wrappers(folder: Path, *, overwrite: bool = False) -> list[Path]:
                 f"{path} is there already and was not written by blush-onnx: choose another "
                 "folder, or replace it with --overwrite"
             )
+    _try(PROGRAMS["relion_python_blush"])
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path in paths:
@@ -57,18 +61,35 @@ def install_wrappers(folder: Path, *, overwrite: bool = False) -> list[Path]:
     return paths
 
 
+def _try(module: str) -> None:
+    """Run a program as the wrapper will, without a job, which checks the model."""
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-I", "-m", *module.split()], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise BlushError(f"the program would not work: {done.stderr.strip()}")
+
+
 def is_ours(path: Path) -> bool:
     """Whether a program is one of these, or the one that pip made for this package."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
-    return MARK in text or "blush_onnx" in text
+    return MARK in text or "from blush_onnx.cli.relion.python_blush import main" in text
+
+
+def _absolute(setting: str) -> str:
+    """A setting whose paths lead to the same place from any folder."""
+    words = (str(Path(word).absolute()) if Path(word).exists() or os.sep in word else word
+             for word in setting.split(os.pathsep))
+    return os.pathsep.join(words)
 
 
 def _script(module: str) -> str:
     pinned = [
-        f"export {name}={shlex.quote(os.environ[name])}" for name in _PINNED if os.environ.get(name)
+        f'[ -n "${name}" ] || export {name}={shlex.quote(_absolute(os.environ[name]))}'
+        for name in _PINNED if os.environ.get(name)
     ]
     # -I: no PYTHONPATH, no PYTHONHOME, no packages of the user's own, no current folder.
     lines = [
