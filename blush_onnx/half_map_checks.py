@@ -1,7 +1,8 @@
-"""Whether half-maps look as they came out of refinement: unmasked, unfiltered, unsharpened.
+"""Whether two maps are half-maps as they came out of refinement.
 
-The network was made for such maps, and the FSC of others means little. These
-are heuristics: they warn in plain words and change nothing.
+Two files that cannot be the halves of one map are refused. The rest are heuristics,
+for the network was made for unmasked, unfiltered, unsharpened maps, and the FSC of
+others means little: they warn in plain words and change nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import numpy.typing as npt
 
 from blush_onnx import fourier
 from blush_onnx.boxes import EvenCube
+from blush_onnx.errors import InputError
 from blush_onnx.fsc import FscCurves
+from blush_onnx.volume_io import VOXEL_SIZE_TOLERANCE, MapFile
 
 Array = npt.NDArray[np.float32]
 
@@ -21,6 +24,41 @@ NYQUIST_THRESHOLD = 0.143
 GUINIER_FROM_ANGSTROM = 10.0
 GUINIER_MINIMUM_SHELLS = 5
 SHARPENED_B = -5.0
+
+
+def check_halves(first: MapFile, second: MapFile) -> None:
+    """Refuse two files that cannot be the halves of one map.
+
+    Raises
+    ------
+    InputError
+        The same file or the same values twice, different boxes or voxel sizes.
+    """
+    if first.path.samefile(second.path) or np.array_equal(first.data, second.data):
+        raise InputError(
+            f"{first.path} and {second.path} are the same map: give the two independent halves"
+        )
+    if first.data.shape != second.data.shape:
+        raise InputError(
+            f"{first.path} has the box {first.data.shape}, {second.path} {second.data.shape}: "
+            "the halves of one map have the same"
+        )
+    if abs(first.voxel_size - second.voxel_size) > VOXEL_SIZE_TOLERANCE * first.voxel_size:
+        raise InputError(
+            f"{first.path} has the voxel size {first.voxel_size:g} Å, {second.path} "
+            f"{second.voxel_size:g} Å: the halves of one map have the same; give the right one "
+            "with --voxel-size"
+        )
+
+
+def denoised_already(source: MapFile) -> str | None:
+    """A warning for a map that blush-onnx itself wrote, by its label; None for others."""
+    if not any("blush-onnx" in label and "no half-map" in label for label in source.labels):
+        return None
+    return (
+        f"{source.path} was denoised by blush-onnx already: it is no half-map, and an FSC of such "
+        "maps says nothing about resolution"
+    )
 
 
 def half_map_warnings(first: Array, second: Array, curves: FscCurves) -> list[str]:

@@ -13,15 +13,10 @@ import numpy.typing as npt
 
 from blush_onnx import fourier, masks
 from blush_onnx.boxes import as_mask, as_volume
+from blush_onnx.cut_off import choose_shells, shell_of
 from blush_onnx.denoiser import DEFAULT_STRIDE, Denoiser, Progress
 from blush_onnx.errors import InputError
-from blush_onnx.fsc import (
-    CUT_OFF_THRESHOLD,
-    FscCurves,
-    check_curve,
-    cut_off_shell,
-    half_map_fsc,
-)
+from blush_onnx.fsc import FscCurves, check_curve, half_map_fsc
 from blush_onnx.grids import Grids
 from blush_onnx.results import Regularised, RegularisedClass, RegularisedHalf
 
@@ -32,8 +27,6 @@ Array = npt.NDArray[np.float32]
 NETWORK_LIMIT_IN_HALF = 3
 NETWORK_LIMIT_IN_CLASS = 2
 """Shells below the end of the model's half-spectrum at which its output is no longer used."""
-SHELL_ROUNDING = 1e-6
-FINEST_CUT_OFF = 0.1
 
 
 def regularise_half(
@@ -161,7 +154,7 @@ def regularise_class(
     out = fourier.apply_crossover(spectrum, limit, fourier.forward(volume))
     shell = limit
     if cut_off is not None:
-        shell = _shell_of(cut_off, grids)
+        shell = shell_of(cut_off, grids)
         out = fourier.apply_crossover(out, shell)
     return RegularisedClass(
         map=grids.box.crop(fourier.inverse(out)),
@@ -287,8 +280,7 @@ def _half(
     given = None if regularised is None else _same_shape(regularised, values)
     diameter = _check_diameter(particle_diameter) if mask is None else None
     network_mask = _network_mask(grids, diameter, mask)
-    warnings: list[str] = []
-    rho, shell = _cut_off(curve, cut_off, grids, warnings)
+    rho, shell, warnings = choose_shells(curve, cut_off, grids)
     for warning in warnings:
         logger.info(warning)
 
@@ -334,34 +326,6 @@ def _map_mask(grids: Grids, diameter: float | None, mask: npt.ArrayLike | None) 
     if mask is not None:
         return grids.box.pad_mask(as_mask(mask, grids.box.shape))
     return masks.refinement_sphere(grids.side, grids.voxel_size, diameter)
-
-
-def _cut_off(
-    curve: npt.NDArray[np.float64], cut_off: float | None, grids: Grids, warnings: list[str]
-) -> tuple[int, int]:
-    rho, shell = cut_off_shell(curve)
-    if cut_off is not None:
-        return rho, _shell_of(cut_off, grids)
-    if rho < 3:
-        warnings.append(
-            f"the half-maps hardly agree (FSC below 1/7 from shell {rho}): next to nothing of the "
-            "denoised map is kept"
-        )
-    if curve[0] < CUT_OFF_THRESHOLD:
-        warnings.append(
-            "the FSC is below 1/7 in shell 0 already: as in the published implementation it is "
-            "taken for one that never falls, and nothing is cut off"
-        )
-    return rho, shell
-
-
-def _shell_of(cut_off: float, grids: Grids) -> int:
-    if not FINEST_CUT_OFF <= cut_off <= grids.side * grids.voxel_size:
-        raise InputError(
-            f"cut-off {cut_off:g} Å is out of range: give a resolution from {FINEST_CUT_OFF:g} Å "
-            f"up to the length of the box, {grids.side * grids.voxel_size:.1f} Å"
-        )
-    return max(int(grids.side * grids.voxel_size / cut_off + SHELL_ROUNDING), 1)
 
 
 def _curves(

@@ -166,41 +166,6 @@ def read_values(path: str | Path) -> npt.NDArray[np.float32]:
     return np.asarray(array, dtype=np.float32)
 
 
-def check_halves(first: MapFile, second: MapFile) -> None:
-    """Refuse two files that cannot be the halves of one map.
-
-    Raises
-    ------
-    InputError
-        The same file or the same values twice, different boxes or voxel sizes.
-    """
-    if first.path.samefile(second.path) or np.array_equal(first.data, second.data):
-        raise InputError(
-            f"{first.path} and {second.path} are the same map: give the two independent halves"
-        )
-    if first.data.shape != second.data.shape:
-        raise InputError(
-            f"{first.path} has the box {first.data.shape}, {second.path} {second.data.shape}: "
-            "the halves of one map have the same"
-        )
-    if abs(first.voxel_size - second.voxel_size) > VOXEL_SIZE_TOLERANCE * first.voxel_size:
-        raise InputError(
-            f"{first.path} has the voxel size {first.voxel_size:g} Å, {second.path} "
-            f"{second.voxel_size:g} Å: the halves of one map have the same; give the right one "
-            "with --voxel-size"
-        )
-
-
-def denoised_already(source: MapFile) -> str | None:
-    """A warning for a map that blush-onnx itself wrote, by its label; None for others."""
-    if not any("blush-onnx" in label and "no half-map" in label for label in source.labels):
-        return None
-    return (
-        f"{source.path} was denoised by blush-onnx already: it is no half-map, and an FSC of such "
-        "maps says nothing about resolution"
-    )
-
-
 def write_map(
     path: str | Path, data: npt.NDArray[np.float32], like: MapFile, label: str
 ) -> None:

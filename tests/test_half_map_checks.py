@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from blush_onnx import InputError
 from blush_onnx.boxes import EvenCube
 from blush_onnx.fsc import FscCurves, fsc
-from blush_onnx.half_map_checks import half_map_warnings, radial_power
-from tests.conftest import Volume, blob_and_noise
+from blush_onnx.half_map_checks import check_halves, half_map_warnings, radial_power
+from blush_onnx.volume_io import MapFile, read_map
+from tests.conftest import Volume, blob_and_noise, write_mrc
 
 SIDE, VOXEL_SIZE = 64, 1.5
 SHAPE = (SIDE,) * 3
@@ -112,3 +116,50 @@ def test_the_decisive_curve_decides() -> None:
 def test_the_power_of_white_noise_is_the_same_in_every_shell() -> None:
     noise = np.random.default_rng(1).standard_normal(SHAPE).astype(np.float32)
     np.testing.assert_allclose(radial_power(noise)[8:] / noise.size, 1, rtol=0.1)
+
+
+def half_and_place(folder: Path) -> tuple[MapFile, Path]:
+    first = write_mrc(folder / "half1.mrc", blob_and_noise((16, 16, 16), 1))
+    return read_map(first), folder / "half2.mrc"
+
+
+def test_two_independent_halves_pass(tmp_path: Path) -> None:
+    first, path = half_and_place(tmp_path)
+    check_halves(first, read_map(write_mrc(path, blob_and_noise((16, 16, 16), 2))))
+
+
+def test_the_same_path_twice_is_refused(tmp_path: Path) -> None:
+    first, _ = half_and_place(tmp_path)
+    with pytest.raises(InputError, match="are the same map"):
+        check_halves(first, read_map(first.path))
+
+
+def test_the_same_values_under_another_name_are_refused(tmp_path: Path) -> None:
+    first, path = half_and_place(tmp_path)
+    with pytest.raises(InputError, match="are the same map"):
+        check_halves(first, read_map(write_mrc(path, first.data, 2.1)))
+
+
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+def test_a_link_to_the_other_half_is_refused(link: object, tmp_path: Path) -> None:
+    first, path = half_and_place(tmp_path)
+    link(path, first.path)  # type: ignore[operator]
+    with pytest.raises(InputError, match="are the same map"):
+        check_halves(first, read_map(path))
+
+
+def test_halves_of_different_boxes_are_refused(tmp_path: Path) -> None:
+    first, path = half_and_place(tmp_path)
+    with pytest.raises(InputError, match=r"\(16, 16, 16\).*\(16, 16, 18\)"):
+        check_halves(first, read_map(write_mrc(path, blob_and_noise((16, 16, 18), 2))))
+
+
+def test_halves_of_different_voxel_sizes_are_refused(tmp_path: Path) -> None:
+    first, path = half_and_place(tmp_path)
+    with pytest.raises(InputError, match=r"2 Å.*2\.1 Å.*--voxel-size"):
+        check_halves(first, read_map(write_mrc(path, blob_and_noise((16, 16, 16), 2), 2.1)))
+
+
+def test_voxel_sizes_that_differ_by_rounding_pass(tmp_path: Path) -> None:
+    first, path = half_and_place(tmp_path)
+    check_halves(first, read_map(write_mrc(path, blob_and_noise((16, 16, 16), 2), 2.001)))

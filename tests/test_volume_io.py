@@ -14,7 +14,7 @@ import pytest
 
 from blush_onnx import volume_io
 from blush_onnx.errors import InputError, OutputError
-from blush_onnx.volume_io import MapFile, check_halves, read_map, read_mask, write_map
+from blush_onnx.volume_io import MapFile, read_map, read_mask, write_map
 from tests.cli.helpers import BAD_MAPS, bad_map, patch_bytes
 from tests.conftest import Volume, blob_and_noise, write_mrc
 
@@ -291,53 +291,6 @@ def test_a_map_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> None
     source = read_map(write_mrc(tmp_path / "map.mrc", counting()))
     with pytest.raises(OutputError, match="cannot write .*No such file or directory"):
         write_map(tmp_path / "nowhere" / "map.mrc", source.data, source, "a label")
-
-
-def halves(folder: Path) -> tuple[MapFile, Path]:
-    first = write_mrc(folder / "half1.mrc", blob_and_noise((16, 16, 16), 1))
-    return read_map(first), folder / "half2.mrc"
-
-
-def test_two_independent_halves_pass(tmp_path: Path) -> None:
-    first, path = halves(tmp_path)
-    check_halves(first, read_map(write_mrc(path, blob_and_noise((16, 16, 16), 2))))
-
-
-def test_the_same_path_twice_is_refused(tmp_path: Path) -> None:
-    first, _ = halves(tmp_path)
-    with pytest.raises(InputError, match="are the same map"):
-        check_halves(first, read_map(first.path))
-
-
-def test_the_same_values_under_another_name_are_refused(tmp_path: Path) -> None:
-    first, path = halves(tmp_path)
-    with pytest.raises(InputError, match="are the same map"):
-        check_halves(first, read_map(write_mrc(path, first.data, 2.1)))
-
-
-@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
-def test_a_link_to_the_other_half_is_refused(link: object, tmp_path: Path) -> None:
-    first, path = halves(tmp_path)
-    link(path, first.path)  # type: ignore[operator]
-    with pytest.raises(InputError, match="are the same map"):
-        check_halves(first, read_map(path))
-
-
-def test_halves_of_different_boxes_are_refused(tmp_path: Path) -> None:
-    first, path = halves(tmp_path)
-    with pytest.raises(InputError, match=r"\(16, 16, 16\).*\(16, 16, 18\)"):
-        check_halves(first, read_map(write_mrc(path, blob_and_noise((16, 16, 18), 2))))
-
-
-def test_halves_of_different_voxel_sizes_are_refused(tmp_path: Path) -> None:
-    first, path = halves(tmp_path)
-    with pytest.raises(InputError, match=r"2 Å.*2\.1 Å.*--voxel-size"):
-        check_halves(first, read_map(write_mrc(path, blob_and_noise((16, 16, 16), 2), 2.1)))
-
-
-def test_voxel_sizes_that_differ_by_rounding_pass(tmp_path: Path) -> None:
-    first, path = halves(tmp_path)
-    check_halves(first, read_map(write_mrc(path, blob_and_noise((16, 16, 16), 2), 2.001)))
 
 
 def test_a_mask_is_read_in_the_maps_axis_order(tmp_path: Path) -> None:

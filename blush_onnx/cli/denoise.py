@@ -158,7 +158,7 @@ class _Run:
     """One run: what was read, what came out, and how long each part took."""
 
     def __init__(self, maps: tuple[Path, ...], options: dict[str, Any]) -> None:
-        from blush_onnx import volume_io
+        from blush_onnx import half_map_checks, volume_io
 
         self.options = options
         self.seconds: dict[str, float] = {}
@@ -171,8 +171,8 @@ class _Run:
             volume_io.read_map(path, options["voxel_size"]) for path in maps
         ]
         if len(maps) == 2:
-            volume_io.check_halves(*self.inputs)
-        self.warnings += filter(None, map(volume_io.denoised_already, self.inputs))
+            half_map_checks.check_halves(*self.inputs)
+        self.warnings += filter(None, map(half_map_checks.denoised_already, self.inputs))
         self.masks: dict[str, npt.NDArray[np.float32]] = {}
         self.mask_files: dict[str, tuple[str, str]] = {}
         for role, option in _MASKS.items():

@@ -41,20 +41,20 @@ def fsc(
     With --mask also the masked, the phase-randomised and the solvent-corrected
     curve. Never give it denoised maps: their FSC says nothing about resolution.
     """
-    from blush_onnx import volume_io
+    from blush_onnx import half_map_checks, volume_io
     from blush_onnx.fsc import half_map_fsc
     from blush_onnx.report.record import curve_rows
 
     with OutputFolder(out.parent, [out.name], overwrite) as folder:
         first, second = (volume_io.read_map(path, voxel_size) for path in (half1, half2))
-        volume_io.check_halves(first, second)
+        half_map_checks.check_halves(first, second)
         values = None if mask is None else volume_io.read_mask(mask, first)[0]
         curves = half_map_fsc(first.data, second.data, first.voxel_size, values)
         columns, rows = curve_rows(curves)
         lines = [",".join(columns)]
         lines += [",".join(f"{value:.6g}" for value in row) for row in rows]
         folder.write_text(out.name, "\n".join(lines) + "\n")
-    for warning in filter(None, map(volume_io.denoised_already, (first, second))):
+    for warning in filter(None, map(half_map_checks.denoised_already, (first, second))):
         click.echo(f"Warning: {warning}", err=True)
     _print(curves, columns, rows)
     click.echo(f"Written to {out}")

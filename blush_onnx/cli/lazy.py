@@ -1,0 +1,43 @@
+"""Groups of commands that are imported when they are called, so that ``--help`` is fast."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and help alone.
+
+    Parameters
+    ----------
+    lazy : mapping
+        Name of a command to the place where it is, ``module:name``, and its help, in
+        the order of use.
+    """
+
+    def __init__(
+        self, *args: Any, lazy: Mapping[str, tuple[str, str]] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.lazy = dict(lazy or {})
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """Names in the order of use."""
+        return list(self.lazy)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        """Import the command's module."""
+        if name not in self.lazy:
+            return None
+        module, _, attribute = self.lazy[name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in self.lazy.items()])
