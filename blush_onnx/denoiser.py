@@ -110,11 +110,15 @@ class Denoiser:
         device: int = 0,
         threads: int | None = None,
         batch_size: int | None = None,
+        cards: bool = True,
     ) -> Denoiser:
-        """Start an inference engine for a model that was read already; see :meth:`load`."""
-        size = model.config.patch_size
+        """Start an inference engine for a model that was read already; see :meth:`load`.
+
+        Without `cards` the provider ``auto`` stays on the processors.
+        """
         engine = create_engine(
-            model.content, provider, device=device, threads=threads, patch_size=size
+            model.content, provider, device=device, threads=threads,
+            patch_size=model.config.patch_size, cards=cards,
         )
         logger.info("model %s on %s", model.config.name, engine.description.in_words())
         return cls(model.config, engine, batch_size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from blush_onnx.engines.base import Engine
+from blush_onnx.engines.base import GPU_PROVIDERS, Engine
 from blush_onnx.errors import EngineError, InputError
 
 PROVIDER_NAMES = ("auto", "cuda", "tensorrt", "openvino", "migraphx", "directml", "cpu")
@@ -55,7 +55,13 @@ def _look() -> tuple[list[str], list[str]]:
 
 
 def create_engine(
-    model: bytes, provider: str, *, device: int, threads: int | None, patch_size: int
+    model: bytes,
+    provider: str,
+    *,
+    device: int,
+    threads: int | None,
+    patch_size: int,
+    cards: bool = True,
 ) -> Engine:
     """Engine for a provider, or for ``auto`` the first of :data:`AUTO_ORDER` that works.
 
@@ -71,6 +77,8 @@ def create_engine(
         CPU threads; None: as many processors as this process may use.
     patch_size : int
         Side of a patch, voxels.
+    cards : bool
+        Whether ``auto`` may take a graphics card.
 
     Returns
     -------
@@ -97,6 +105,8 @@ def create_engine(
         return _create(model, provider, device, threads, patch_size, "asked for by name")
 
     passed_over: list[str] = []
+    if not cards:
+        installed = [name for name in installed if name not in GPU_PROVIDERS]
     for candidate in (name for name in AUTO_ORDER if name in installed):
         try:
             return _create(
@@ -104,7 +114,8 @@ def create_engine(
             )
         except EngineError as error:
             passed_over.append(f"{candidate} failed ({error})")
-    raise EngineError(f"no installed provider works: {'; '.join(passed_over)}")
+    reason = "; ".join(passed_over) or "none of them computes on the processors"
+    raise EngineError(f"no installed provider works: {reason}")
 
 
 def _auto_reason(installed: list[str], passed_over: list[str]) -> str:

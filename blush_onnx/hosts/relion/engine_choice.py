@@ -132,20 +132,11 @@ def _on_cpu(model: Model, request: EngineRequest, cores: CoreShare) -> Denoiser:
     threads = request.threads
     if threads is None:
         threads, jobs = cores.threads()
-        logger.info("%d threads; jobs sharing the processors: %d", threads, jobs)
-    candidates = [request.provider]
-    if request.provider == "auto":
-        candidates = [name for name in installed_providers() if name not in GPU_PROVIDERS]
-    failures = []
-    for provider in candidates or ["cpu"]:  # where none is installed its error says what to do
-        try:
-            return Denoiser.from_model(
-                model, provider=provider, threads=threads, batch_size=request.batch_size
-            )
-        except EngineError as error:
-            failures.append(str(error))
-            logger.warning("%s", error)
-    raise EngineError("; ".join(failures))
+        logger.info("jobs sharing the processors: %d, threads of this one: %d", jobs, threads)
+    return Denoiser.from_model(
+        model, provider=request.provider, threads=threads, batch_size=request.batch_size,
+        cards=False,
+    )
 
 
 def _cards(request: EngineRequest) -> tuple[str, list[Card], str]:
