@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -43,10 +44,13 @@ def run_cli(
 
 
 def start_cli(*args: str | Path) -> subprocess.Popen[str]:
-    """Start blush-onnx and leave it running."""
+    """Start blush-onnx and leave it running, as from a terminal.
+
+    Whoever runs the tests in the background has Ctrl-C ignored, and so would the child.
+    """
     return subprocess.Popen(
         [*COMMAND, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        encoding="utf-8",
+        encoding="utf-8", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
