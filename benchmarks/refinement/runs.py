@@ -203,7 +203,7 @@ def measured(evaluation: Evaluation, bench: Bench, run: Run) -> dict[str, str]:
 
 def versions() -> str:
     """Versions of what takes part, in one line."""
-    names = ("blush-onnx", "numpy", "onnxruntime")
+    names = ("blush-onnx", "numpy", "onnxruntime", "openvino")
     found = [f"Python {platform.python_version()}"]
     for name in names:
         try:
