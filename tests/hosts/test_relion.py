@@ -260,6 +260,11 @@ def test_without_gemmi_the_error_names_the_extra(tmp_path: Path) -> None:
     )
     done = run_python(code, without=["gemmi"], arguments=[str(star)])
     assert "pip install 'blush-onnx[relion]'" in done.stdout, done.stderr
+    # Whoever sets RELION up is told at once, not in the first iteration.
+    code = "from blush_onnx.cli.relion.python_blush import main\nmain([])"
+    done = run_python(code, without=["gemmi"])
+    assert done.returncode == 1
+    assert "pip install 'blush-onnx[relion]'" in done.stderr
 
 
 @pytest.mark.filterwarnings("ignore:Data array contains", "ignore:invalid value")

@@ -31,11 +31,11 @@ SUCCESS = "success"
 def relion_python_blush(star: tuple[str, ...], **options: Any) -> None:
     """Do the Blush regularisation of one RELION 5 job, in place of RELION's own program.
 
-    Without a STAR file the model is checked. With one, the only thing printed is the
-    word success; everything else is in the .log beside the STAR file.
+    Without a STAR file the installation and the model are checked. With one, the only
+    thing printed is the word success; everything else is in the .log beside it.
     """
     if not any(star):
-        _check_model(options["model"])
+        _check(options["model"])
         return
     from blush_onnx.sharing.cores import CoreShare
 
@@ -52,9 +52,11 @@ def main(arguments: list[str] | None = None) -> Any:
     )
 
 
-def _check_model(name: str | None) -> None:
+def _check(name: str | None) -> None:
     from blush_onnx import models
+    from blush_onnx.hosts.relion.star import star_reader
 
+    star_reader()
     model = models.load_model(name)
     click.echo(f"The model {model.config.name} is in place and undamaged: {model.path}")
     if name is None and model.config.name != models.OFFICIAL_MODEL:

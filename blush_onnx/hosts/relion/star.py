@@ -9,6 +9,23 @@ from typing import Any
 from blush_onnx.errors import BlushError, InputError
 
 
+def star_reader() -> Any:
+    """The module gemmi.cif.
+
+    Raises
+    ------
+    BlushError
+        gemmi is not installed.
+    """
+    try:
+        from gemmi import cif
+    except ImportError as error:
+        raise BlushError(
+            "reading RELION's jobs needs gemmi: pip install 'blush-onnx[relion]'"
+        ) from error
+    return cif
+
+
 def read_star(path: Path) -> Any:
     """Read a STAR file.
 
@@ -23,14 +40,9 @@ def read_star(path: Path) -> Any:
     BlushError
         gemmi is not installed.
     """
+    reader = star_reader()
     try:
-        from gemmi import cif
-    except ImportError as error:
-        raise BlushError(
-            "reading RELION's jobs needs gemmi: pip install 'blush-onnx[relion]'"
-        ) from error
-    try:
-        return cif.read(str(path))
+        return reader.read(str(path))
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
     except (OSError, ValueError, RuntimeError) as error:
