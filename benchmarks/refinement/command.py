@@ -26,7 +26,7 @@ RESULTS = "refinement.csv"
 @click.option("--results", type=click.Path(path_type=Path, dir_okay=False),
               help=f"Results file; {RESULTS} in the folder of the runs by default.")
 @click.option("--particles", type=click.IntRange(100), default=3000, show_default=True)
-@click.option("--pixel-size", type=click.FloatRange(0.5, 10), default=2.0, show_default=True,
+@click.option("--pixel-size", type=click.FloatRange(0.5, 10), default=2.4, show_default=True,
               help=f"Å; the images are {BOX} pixels wide.")
 @click.option("--solvent/--no-solvent", default=True, show_default=True,
               help="Whether the particle displaces ice.")

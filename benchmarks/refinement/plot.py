@@ -65,11 +65,12 @@ def plot(rows: Sequence[Row], results: Path, picture: Path) -> None:
 
 
 def _group(row: Row) -> tuple[str, ...]:
-    return row["structure"], row["particles"], row["snr"], row["randomised_beyond"]
+    names = ("structure", "particles", "box", "pixel_size", "snr", "randomised_beyond")
+    return tuple(row[name] for name in names)
 
 
 def _title(row: Row) -> str:
-    title = f"{row['structure']}, {row['level']} (SNR {row['snr']})"
+    title = f"{row['structure']}, {row['level']} (SNR {row['snr']}), {row['pixel_size']} Å a pixel"
     beyond = row["randomised_beyond"]
     return f"{title}\nphases random beyond {beyond} Å" if beyond else title
 

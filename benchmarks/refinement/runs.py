@@ -157,7 +157,7 @@ def key_row(bench: Bench, run: Run) -> dict[str, str]:
     truth = bench.truth
     command = (bench.command or "") if run.arm.blush else ""
     model = model_name(bench.model) if run.arm.blush and OPTIONS in (command or OPTIONS) else ""
-    name = f"{truth.name}_{bench.particles}_{run.name}"
+    name = f"{truth.name}_{bench.particles}_{truth.voxel_size:g}A_{run.name}"
     name += f"_{model or 'external'}" if run.arm.blush else ""
     return {
         "name": name,

@@ -96,8 +96,8 @@ class TestRuns:
         ours = runs.key_row(bench, run)
         other = runs.key_row(dataclasses.replace(bench, command="program"), run)
         model = models.bundled_default()
-        assert (ours["model"], ours["name"]) == (model, f"toy_500_hard_seed1_blush_{model}")
-        assert (other["model"], other["name"]) == ("", "toy_500_hard_seed1_blush_external")
+        assert (ours["model"], ours["name"]) == (model, f"toy_500_2A_hard_seed1_blush_{model}")
+        assert (other["model"], other["name"]) == ("", "toy_500_2A_hard_seed1_blush_external")
         assert not results.is_done(other, [ours])
 
     def test_cleaning_keeps_the_final_maps_and_the_last_settings(self, tmp_path: Path) -> None:
