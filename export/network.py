@@ -72,10 +72,14 @@ class BlushNetwork(nn.Module):
     ----------
     widths : sequence of int
         Channels of each level, finest first.
+    dropout : float
+        Share of the coarsest level's channels that is dropped in training; leaves no
+        trace in the weights.
     """
 
-    def __init__(self, widths: tuple[int, ...] = WIDTHS) -> None:
+    def __init__(self, widths: tuple[int, ...] = WIDTHS, dropout: float = 0.0) -> None:
         super().__init__()
+        self.dropout = nn.Dropout3d(dropout)
         self.inc = DoubleConv(2, widths[0], widths[0])
         self.down = nn.ModuleList(
             Down(a, b) for a, b in zip(widths, widths[1:], strict=False)
@@ -90,12 +94,12 @@ class BlushNetwork(nn.Module):
         self.outc = nn.Conv3d(below, 2, 1)
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Tensor]) -> BlushNetwork:
+    def from_state(cls, state: Mapping[str, Tensor], dropout: float = 0.0) -> BlushNetwork:
         """Network with the widths and the weights of a state dict, loaded strictly."""
         depth = len({key.split(".")[1] for key in state if key.startswith("down.")})
         prefixes = ["inc", *(f"down.{i}" for i in range(depth))]
         widths = tuple(len(state[f"{p}.double_conv.conv2.bias"]) for p in prefixes)
-        network = cls(widths)
+        network = cls(widths, dropout)
         network.load_state_dict({key: value.float() for key, value in state.items()}, strict=True)
         network.eval()
         return network
@@ -119,6 +123,7 @@ class BlushNetwork(nn.Module):
         for down in self.down:
             x = down(x)
             skips.append(x)
+        x = self.dropout(x)
         for up, skip in zip(self.up, skips[-2::-1], strict=True):
             x = up(x, skip)
         x = self.outc(x)

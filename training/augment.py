@@ -1,0 +1,396 @@
+"""Inputs and targets from prepared volumes, drawn anew each time (docs/training.md).
+
+Everything is done to whole volumes, as inference sees them, and patches are cut last: the
+local standard deviation and the standardisation then are those of the whole map. It runs
+on the device of the volumes, so that a card never waits for it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from blush_onnx import masks
+from training.config import Augmentation
+from training.volumes import LoadedVolume, by_shell, frequency, radius
+
+HALF_MAP_FSC = 0.143
+OFF_CENTRE = 24
+"""How far a patch may lie from the voxel of the mask that it was drawn for, voxels."""
+ANYWHERE = 0.15
+"""Share of the patches that are drawn without a look at the mask."""
+COARSE = 8
+
+CUBE_ROTATIONS = tuple(
+    (axes, flips)
+    for axes in itertools.permutations((0, 1, 2))
+    for flips in itertools.product((False, True), repeat=3)
+    # A rotation has an even number of swaps and flips taken together.
+    if (sum(a > b for a, b in itertools.combinations(axes, 2)) + sum(flips)) % 2 == 0
+)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Patches, (batch, side, side, side) float32; the two halves of a patch are neighbours.
+
+    Attributes
+    ----------
+    grid, local_std : Tensor
+        What the network gets.
+    target, mask : Tensor
+        What it should give.
+    std_scale : Tensor, (batch,)
+        Mean local standard deviation of the whole target, in units of the grid: what
+        that of a denoised patch is divided by before it is an input again.
+    input_error, target_variance : Tensor, (batch,)
+        Of the whole map: the input's mean squared error, and the target's mean square
+        inside the mask.
+    """
+
+    grid: Tensor
+    local_std: Tensor
+    target: Tensor
+    mask: Tensor
+    std_scale: Tensor
+    input_error: Tensor
+    target_variance: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device."""
+        return Batch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+
+
+class Draw:
+    """Random numbers: few on the CPU, many on the device, from one seed.
+
+    Parameters
+    ----------
+    seed : int
+    device : torch.device
+    """
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self.cpu = torch.Generator().manual_seed(seed)
+        self.device = torch.Generator(device).manual_seed(seed)
+
+    def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
+        """A number from low to high."""
+        return low + (high - low) * float(torch.rand((), generator=self.cpu))
+
+    def integer(self, end: int) -> int:
+        """A whole number from 0 to end − 1."""
+        return int(torch.randint(end, (), generator=self.cpu))
+
+    def choice(self, weights: Tensor) -> int:
+        """An index, as often as its weight says."""
+        return int(torch.multinomial(weights, 1, generator=self.cpu))
+
+    def direction(self) -> tuple[float, float, float]:
+        """A unit vector, even over the sphere."""
+        v = torch.randn(3, generator=self.cpu, dtype=torch.float64)
+        z, y, x = (v / v.norm()).tolist()
+        return z, y, x
+
+    def white(self, side: int) -> Tensor:
+        """Half-spectrum of real white noise of unit variance."""
+        noise = torch.randn(
+            (side,) * 3, generator=self.device, device=self.device.device, dtype=torch.float32
+        )
+        return torch.fft.rfftn(noise)
+
+
+def make_batch(
+    volumes: Sequence[LoadedVolume], weights: Tensor, settings: Augmentation, draw: Draw,
+    *, count: int, patches: int, patch_size: int,
+) -> Batch:
+    """Draw volumes and patches of them.
+
+    Parameters
+    ----------
+    volumes : sequence of LoadedVolume
+    weights : Tensor, (volumes,)
+    settings : Augmentation
+    draw : Draw
+    count : int
+        Volumes.
+    patches : int
+        Of each, each in both halves: the batch has 2·count·patches.
+    patch_size : int
+        Voxels.
+
+    Returns
+    -------
+    Batch
+    """
+    parts = [
+        patches_of(volumes[draw.choice(weights)], settings, draw, patches, patch_size)
+        for _ in range(count)
+    ]
+    return Batch(*(torch.cat([getattr(p, n) for p in parts]) for n in Batch.__dataclass_fields__))
+
+
+def patches_of(
+    volume: LoadedVolume, settings: Augmentation, draw: Draw, patches: int, patch_size: int
+) -> Batch:
+    """One pair of inputs and their targets from a volume, cut into random patches."""
+    side, device = volume.mask.shape[0], volume.mask.device
+    shells_per_inverse_angstrom = side * volume.record.voxel_size
+    low, high = settings.resolution_angstrom
+    cut_off = shells_per_inverse_angstrom * draw.uniform(1 / high, 1 / low)
+    turn = _turn(settings.rotation, draw)
+    mask = turn(volume.mask.float()).clamp(0, 1)
+    inputs, cleans, fsc = _noisy(volume, turn, cut_off, settings, draw)
+
+    shape = _filter(fsc, cut_off, side, settings, draw, device)
+    narrowing = draw.uniform(0, settings.anisotropy) if draw.uniform() < 0.6 else 0.0
+    narrow_in = _narrowed(narrowing, cut_off, side, draw, device)
+    target_narrowing = draw.uniform(0, min(settings.target_anisotropy, narrowing))
+    shape_out = shape * _narrowed(target_narrowing, cut_off, side, draw, device)
+    outside = shells_per_inverse_angstrom / settings.outside_resolution_angstrom
+    smooth = torch.exp(-math.log(2) * (radius(side, device) / outside) ** 2)
+
+    sphere = _sphere(side, draw.uniform() < settings.sphere, device)
+    origins = _origins(mask, draw, patches, patch_size)
+    # Where the truth is known both halves have one target.
+    targets = [
+        _inverse(
+            torch.fft.rfftn(clean * mask + _inverse(torch.fft.rfftn(clean) * smooth, side) * (1 - mask))
+            * shape_out, side,
+        )
+        for clean in cleans
+    ]
+    grids, stds, wanted = [], [], []
+    of_map: list[list[Tensor]] = [[], [], []]
+    for k in range(2):
+        grid = _inverse(inputs[k] * shape * narrow_in, side)
+        mean, deviation = grid.mean(), grid.std()
+        local_std = local_standard_deviation(grid)
+        target = (targets[k % len(targets)] - mean) / deviation
+        grid = (grid - mean) / deviation
+        of_map[0].append(local_standard_deviation(target).mean())
+        of_map[1].append((grid - target).square().mean())
+        of_map[2].append((target.square() * mask).sum() / mask.sum())
+        grids.append(grid * sphere)
+        stds.append(local_std / local_std.mean() * sphere)
+        wanted.append(target * sphere)
+
+    def cut(pair: list[Tensor]) -> Tensor:
+        return torch.stack([
+            each[z : z + patch_size, y : y + patch_size, x : x + patch_size]
+            for z, y, x in origins for each in pair
+        ])
+
+    return Batch(
+        cut(grids), cut(stds), cut(wanted), cut([mask * sphere] * 2),
+        *(torch.stack(pair).repeat(patches) for pair in of_map),
+    )
+
+
+def local_standard_deviation(volume: Tensor) -> Tensor:
+    """As :func:`blush_onnx.masks.local_std`, for one volume or a batch whose mean is about 0.
+
+    Parameters
+    ----------
+    volume : Tensor, (…, z, y, x)
+
+    Returns
+    -------
+    Tensor like `volume`
+    """
+    return (_smoothed(volume.square()) - _smoothed(volume).square()).clamp(min=0).sqrt()
+
+
+def _smoothed(volume: Tensor) -> Tensor:
+    """Convolution with the window along each axis, zeros outside, as products with bands."""
+    z, y, x = (_band(side, volume.device) for side in volume.shape[-3:])
+    volume = y @ (volume @ x)
+    return (z @ volume.flatten(-2)).reshape(volume.shape)
+
+
+@lru_cache(maxsize=64)
+def _band(side: int, device: torch.device) -> Tensor:
+    """Symmetric matrix that convolves an axis with the window of the local std."""
+    taps = masks.LOCAL_STD_TAPS
+    u = torch.linspace(-masks.LOCAL_STD_EXTENT, masks.LOCAL_STD_EXTENT, taps)
+    kernel = torch.exp(-u.square())
+    padded = torch.nn.functional.pad(kernel / kernel.sum(), (0, 1))
+    index = torch.arange(side)
+    distance = index[:, None] - index[None, :] + taps // 2
+    return padded[distance.clamp(-1, taps)].to(device)
+
+
+def _noisy(
+    volume: LoadedVolume, turn: Turn, cut_off: float, settings: Augmentation, draw: Draw
+) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Spectra of two noisy inputs, their clean or other-half volumes, and the inputs' FSC."""
+    side, device = volume.mask.shape[0], volume.mask.device
+    wanted = (1 / HALF_MAP_FSC - 1) * _at(volume.signal, cut_off)
+    if draw.uniform() < 1 / 3:
+        wanted *= draw.uniform(1, settings.excess_noise) ** 2
+    slope = draw.uniform(*settings.noise_slope)
+    r = radius(side, device)
+    fresh_power = side**3 * torch.arange(len(volume.signal), device=device).clamp(min=1) ** slope
+    fresh_shape = r.clamp(min=1) ** (slope / 2) * _uneven(side, draw, device)
+
+    if volume.truth is None:
+        halves = [turn(volume.half_1.float()), turn(volume.half_2.float())]
+        missing = max(wanted - _at(volume.noise, cut_off), 0.0)
+        scale = math.sqrt(missing / _at(fresh_power, cut_off))
+        spectra = [torch.fft.rfftn(h) + scale * draw.white(side) * fresh_shape for h in halves]
+        noise = volume.noise + scale**2 * fresh_power
+        return spectra, halves[::-1], volume.signal / (volume.signal + noise)
+
+    truth = turn(volume.truth.float())
+    clean = torch.fft.rfftn(truth)
+    if draw.uniform() < settings.stored_noise:
+        # Turned another way than the signal, it is new to it each time.
+        other = _cube_turn(*CUBE_ROTATIONS[draw.integer(24)])
+        noises = [
+            torch.fft.rfftn(other(h.float() - volume.truth.float()))
+            for h in (volume.half_1, volume.half_2)
+        ]
+        power = volume.noise
+    else:
+        noises = [draw.white(side) * fresh_shape for _ in range(2)]
+        power = fresh_power
+    scale = math.sqrt(wanted / _at(power, cut_off))
+    sign = 1 if draw.uniform() < 0.5 else -1
+    spectra = [clean + sign * scale * n for n in noises]
+    return spectra, [truth], volume.signal / (volume.signal + scale**2 * power)
+
+
+def _at(curve: Tensor, shell: float) -> float:
+    return float(curve[min(round(shell), len(curve) - 1)])
+
+
+def _filter(
+    fsc: Tensor, cut_off: float, side: int, settings: Augmentation, draw: Draw,
+    device: torch.device,
+) -> Tensor:
+    """Radial filter that input and target share, on the half-spectrum."""
+    shares = settings.filter_shares
+    kind = list(shares)[draw.choice(torch.tensor(list(shares.values()), dtype=torch.float64))]
+    r = radius(side, device)
+    if kind == "sharp":
+        return (r <= cut_off + draw.uniform(2, 14)).float()
+    if kind == "gaussian":
+        return torch.exp(-math.log(2) * (r / (cut_off * draw.uniform(0.9, 1.5))) ** 2)
+    if kind == "wiener":
+        return by_shell(fsc, side)
+    return torch.ones_like(r)
+
+
+def _narrowed(
+    ratio: float, cut_off: float, side: int, draw: Draw, device: torch.device
+) -> Tensor:
+    """Gaussian that narrows a filter along one direction by 1 + ratio at the cut-off."""
+    along = _along(side, draw.direction(), device)
+    return torch.exp(-math.log(2) * ((1 + ratio) ** 2 - 1) * (along / cut_off) ** 2)
+
+
+def _uneven(side: int, draw: Draw, device: torch.device) -> Tensor:
+    """Amplitude of noise that is stronger about one direction, where few views have a slice."""
+    excess = draw.uniform(0, 1.5) if draw.uniform() < 0.5 else 0.0
+    cosine = _along(side, draw.direction(), device) / radius(side, device).clamp(min=1)
+    return torch.exp(excess * (cosine.square() - 1 / 3))
+
+
+def _along(side: int, direction: tuple[float, float, float], device: torch.device) -> Tensor:
+    z, y, x = frequency(side, device)
+    return z * direction[0] + y * direction[1] + x * direction[2]
+
+
+@lru_cache(maxsize=64)
+def _sphere(side: int, refinement: bool, device: torch.device) -> Tensor:
+    """The soft sphere of a refinement, or the largest one in the box."""
+    sphere = (
+        masks.refinement_sphere(side, 1.5, None) if refinement
+        else masks.default_mask((side, side, side))
+    )
+    return torch.from_numpy(sphere).to(device)
+
+
+def _origins(mask: Tensor, draw: Draw, count: int, size: int) -> list[tuple[int, int, int]]:
+    """First voxels of patches, most of them near a voxel of the mask."""
+    last = mask.shape[0] - size
+    coarse = torch.nn.functional.avg_pool3d(mask[None, None], COARSE)[0, 0].cpu()
+    weights = coarse.flatten().double() + 1e-9
+    found = []
+    for _ in range(count):
+        if draw.uniform() < ANYWHERE:
+            z, y, x = (draw.integer(last + 1) for _ in range(3))
+        else:
+            place = draw.choice(weights)
+            near = torch.tensor(torch.unravel_index(torch.tensor(place), coarse.shape)) * COARSE
+            z, y, x = (
+                min(max(int(n) - size // 2 + draw.integer(2 * OFF_CENTRE + 1) - OFF_CENTRE, 0), last)
+                for n in near
+            )
+        found.append((z, y, x))
+    return found
+
+
+def _inverse(spectrum: Tensor, side: int) -> Tensor:
+    return torch.fft.irfftn(spectrum, (side,) * 3)
+
+
+class Turn:
+    """A rotation to apply to volumes, (side, side, side)."""
+
+    def __call__(self, volume: Tensor) -> Tensor:
+        """The volume, turned about its middle."""
+        raise NotImplementedError
+
+
+class _CubeTurn(Turn):
+    def __init__(self, axes: tuple[int, ...], flips: tuple[bool, ...]) -> None:
+        self.axes = axes
+        self.flips = [axis for axis in range(3) if flips[axis]]
+
+    def __call__(self, volume: Tensor) -> Tensor:
+        return volume.permute(self.axes).flip(self.flips)
+
+
+class _AnyTurn(Turn):
+    """Trilinear between the voxels of a volume resampled twice as fine, so that little is lost."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.matrix = matrix
+
+    def __call__(self, volume: Tensor) -> Tensor:
+        side = volume.shape[0]
+        spectrum = torch.fft.fftshift(torch.fft.rfftn(volume), dim=(0, 1))
+        pad = side // 2
+        fine = torch.nn.functional.pad(spectrum, (0, pad, pad, pad, pad, pad))
+        doubled = torch.fft.irfftn(torch.fft.ifftshift(fine, dim=(0, 1)), (2 * side,) * 3) * 8
+        axis = torch.arange(side, device=volume.device, dtype=torch.float32) - side // 2
+        places = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
+        places = places @ self.matrix.to(volume.device).T + side // 2
+        # grid_sample wants x, y, z in −1…1 between the centres of the outer voxels.
+        wanted = (2 * places / (2 * side - 1) * 2 - 1).flip(-1)
+        return torch.nn.functional.grid_sample(
+            doubled[None, None], wanted[None], align_corners=True, padding_mode="border"
+        )[0, 0]
+
+
+def _cube_turn(axes: tuple[int, ...], flips: tuple[bool, ...]) -> Turn:
+    return _CubeTurn(axes, flips)
+
+
+def _turn(kind: str, draw: Draw) -> Turn:
+    if kind == "cube":
+        return _cube_turn(*CUBE_ROTATIONS[draw.integer(24)])
+    q = torch.randn(4, generator=draw.cpu, dtype=torch.float64)
+    w, x, y, z = (q / q.norm()).tolist()
+    return _AnyTurn(torch.tensor([
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ], dtype=torch.float32))

@@ -1,0 +1,295 @@
+"""What a training is to do, read from a TOML file and checked before anything starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from blush_onnx.errors import InputError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+OFFICIAL_WIDTHS = (16, 32, 64, 128, 256, 256)
+
+
+@dataclass(frozen=True)
+class Model:
+    """``[model]``.
+
+    Attributes
+    ----------
+    widths : tuple of int
+        Channels of each level, finest first; the official network's by default.
+    patch_size : int
+        Voxels, a multiple of 2 to the number of steps down.
+    dropout : float
+        Share of the coarsest level's channels, 0…0.9.
+    start_from : str
+        Checkpoint to take the first weights from; empty: random, last layer zero.
+    """
+
+    widths: tuple[int, ...] = OFFICIAL_WIDTHS
+    patch_size: int = 64
+    dropout: float = 0.5
+    start_from: str = ""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """``[augmentation]``: how a patch is drawn from a volume. Ranges are (lowest, highest).
+
+    Attributes
+    ----------
+    resolution_angstrom : (float, float)
+        Where the FSC of two such inputs falls to 0.143; even in 1/Å.
+    excess_noise : float
+        Up to this many times more noise, in every third case.
+    stored_noise : float
+        Share of the cases in which the noise is the prepared one, turned, in place of new.
+    noise_slope : (float, float)
+        Exponent of the power of new noise over frequency.
+    filter_shares : mapping of str to float
+        How often the input is: unfiltered, sharp (cut some shells beyond the resolution),
+        gaussian, wiener.
+    anisotropy : float
+        Largest ratio, less one, by which the input's filter is narrower along one
+        direction than the target's.
+    target_anisotropy : float
+        The same for the target's filter; never more than the input's.
+    sphere : float
+        Share of the cases under the soft sphere of a refinement.
+    rotation : str
+        any (interpolated) or cube (the 24 turns of the cube, exact and fast).
+    outside_resolution_angstrom : float
+        To which the target is low-passed outside the mask.
+    """
+
+    resolution_angstrom: tuple[float, float] = (3.0, 14.0)
+    excess_noise: float = 2.0
+    stored_noise: float = 0.6
+    noise_slope: tuple[float, float] = (-2.0, 2.0)
+    filter_shares: dict[str, float] = field(
+        default_factory=lambda: {"unfiltered": 0.3, "sharp": 0.3, "gaussian": 0.25, "wiener": 0.15}
+    )
+    anisotropy: float = 1.0
+    target_anisotropy: float = 0.2
+    sphere: float = 0.5
+    rotation: str = "cube"
+    outside_resolution_angstrom: float = 15.0
+
+
+@dataclass(frozen=True)
+class Loss:
+    """``[loss]``.
+
+    Attributes
+    ----------
+    inside_weight : float
+        Weight of the mask's inside over that of the solvent.
+    error_floor : float
+        The squared error is divided by what is easily had (the input's own error or the
+        target's variance, whichever is less) plus this share of the variance.
+    low_frequency_weight : float
+        Extra weight of the error at low frequencies (means over 12 Å), where poses are
+        decided, relative to the input's own there.
+    mask_weight : float
+        Of the mask's cross-entropy.
+    deepest_recycling : int
+        The network first runs on its own output up to so many times.
+    """
+
+    inside_weight: float = 4.0
+    error_floor: float = 0.02
+    low_frequency_weight: float = 1.0
+    mask_weight: float = 0.05
+    deepest_recycling: int = 5
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """``[optimiser]``: AdamW, warm-up, cosine.
+
+    Attributes
+    ----------
+    steps : int
+        In all; 0: as many as the budget has room for.
+    budget_minutes : float
+        Wall-clock time of all calls together after which the schedule ends; 0: none.
+    volumes : int
+        A step and process.
+    patches : int
+        Of each volume, each in both halves.
+    learning_rate, last_learning_rate : float
+    warm_up_steps : int
+    weight_decay : float
+    averaging : float
+        Decay of the weights' moving average, which is what is kept.
+    clip : float
+        Largest norm of the gradient.
+    """
+
+    steps: int = 0
+    budget_minutes: float = 0.0
+    volumes: int = 4
+    patches: int = 2
+    learning_rate: float = 1e-3
+    last_learning_rate: float = 1e-5
+    warm_up_steps: int = 200
+    weight_decay: float = 1e-3
+    averaging: float = 0.999
+    clip: float = 1.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """``[run]``.
+
+    Attributes
+    ----------
+    data : str
+        Folder of prepared volumes.
+    seed : int
+    precision : str
+        bfloat16 or float32.
+    compile : bool
+        Let torch.compile look at the network; pays on a card in long runs.
+    validate_every, save_every : int
+        Steps; 0: only at the end.
+    validation_volumes : int
+    threads : int
+        CPU threads; 0: torch's choice.
+    """
+
+    data: str = ""
+    seed: int = 1
+    precision: str = "bfloat16"
+    compile: bool = False
+    validate_every: int = 500
+    save_every: int = 500
+    validation_volumes: int = 8
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole training."""
+
+    model: Model = Model()
+    augmentation: Augmentation = Augmentation()
+    loss: Loss = Loss()
+    optimiser: Optimiser = Optimiser()
+    run: Run = Run()
+
+
+def read_config(path: Path) -> Config:
+    """Read and check a configuration file.
+
+    Parameters
+    ----------
+    path : Path
+        TOML; paths in it are relative to the working folder.
+
+    Returns
+    -------
+    Config
+
+    Raises
+    ------
+    InputError
+        Not TOML, an unknown name, or a value of the wrong kind or out of its range.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{path} is no readable TOML file: {error}") from error
+    return from_dict(content, str(path))
+
+
+def from_dict(content: dict[str, Any], name: str) -> Config:
+    """A configuration from nested dictionaries; see :func:`read_config`."""
+    sections = {f.name: type(f.default) for f in dataclasses.fields(Config)}
+    unknown = sorted(content.keys() - sections.keys())
+    if unknown:
+        raise InputError(f"{name}: unknown section [{unknown[0]}]; known: {', '.join(sections)}")
+    config = Config(**{
+        key: _section(kind, content.get(key, {}), f"{name}, [{key}]")
+        for key, kind in sections.items()
+    })
+    for complaint in _complaints(config):
+        raise InputError(f"{name}: {complaint}")
+    return config
+
+
+def _section(kind: type[Any], values: Any, name: str) -> Any:
+    if not isinstance(values, dict):
+        raise InputError(f"{name} must be a table")
+    defaults = {f.name: getattr(kind(), f.name) for f in dataclasses.fields(kind)}
+    found = {}
+    for key, value in values.items():
+        if key not in defaults:
+            raise InputError(f"{name}: unknown name {key!r}; known: {', '.join(defaults)}")
+        found[key] = _like(defaults[key], value, f"{name}, {key}")
+    return kind(**found)
+
+
+def _like(default: Any, value: Any, name: str) -> Any:
+    """The value in the default's kind; int passes for float, a list for a tuple."""
+    if isinstance(default, tuple):
+        if not isinstance(value, (list, tuple)) or not value:
+            raise InputError(f"{name} = {value!r}: expected a list of numbers")
+        return tuple(_like(default[0], v, name) for v in value)
+    if isinstance(default, dict):
+        if not isinstance(value, dict) or value.keys() - default.keys():
+            raise InputError(f"{name} = {value!r}: expected some of {', '.join(default)}")
+        return {key: _like(1.0, value.get(key, 0.0), f"{name}.{key}") for key in default}
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not type(default):
+        raise InputError(f"{name} = {value!r}: expected {type(default).__name__}")
+    return value
+
+
+def _complaints(config: Config) -> list[str]:
+    model, augmentation, loss, optimiser, run = (
+        config.model, config.augmentation, config.loss, config.optimiser, config.run,
+    )
+    low, high = (*augmentation.resolution_angstrom, 0.0)[:2]
+    steps_down = 2 ** (len(model.widths) - 1)
+    rules = {
+        "[model] widths: at least two, each at least 1": len(model.widths) < 2 or min(model.widths) < 1,
+        f"[model] patch_size must be a multiple of {steps_down} and at least {2 * steps_down}":
+            model.patch_size % steps_down != 0 or model.patch_size < 2 * steps_down,
+        "[model] dropout must be in 0…0.9": not 0 <= model.dropout <= 0.9,
+        "[augmentation] resolution_angstrom must be two rising numbers from 3 on":
+            len(augmentation.resolution_angstrom) != 2 or not 3 <= low <= high,
+        "[augmentation] noise_slope must be two rising numbers":
+            len(augmentation.noise_slope) != 2
+            or augmentation.noise_slope[0] > augmentation.noise_slope[1],
+        "[augmentation] filter_shares must be positive numbers, not all 0":
+            min(augmentation.filter_shares.values()) < 0
+            or sum(augmentation.filter_shares.values()) <= 0,
+        "[augmentation] target_anisotropy must be in 0…anisotropy":
+            not 0 <= augmentation.target_anisotropy <= augmentation.anisotropy,
+        "[augmentation] stored_noise and sphere must be in 0…1":
+            not (0 <= augmentation.stored_noise <= 1 and 0 <= augmentation.sphere <= 1),
+        "[augmentation] excess_noise must be at least 1": augmentation.excess_noise < 1,
+        "[augmentation] rotation must be any or cube": augmentation.rotation not in ("any", "cube"),
+        "[loss] weights must not be negative":
+            min(loss.inside_weight, loss.error_floor, loss.low_frequency_weight, loss.mask_weight) < 0,
+        "[loss] deepest_recycling must be in 0…10": not 0 <= loss.deepest_recycling <= 10,
+        "[optimiser] give steps or budget_minutes": optimiser.steps <= 0 and optimiser.budget_minutes <= 0,
+        "[optimiser] volumes and patches must be at least 1": min(optimiser.volumes, optimiser.patches) < 1,
+        "[optimiser] learning rates must be above 0, the last not the larger":
+            not 0 < optimiser.last_learning_rate <= optimiser.learning_rate,
+        "[optimiser] averaging must be in 0…1": not 0 <= optimiser.averaging < 1,
+        "[optimiser] clip must be above 0": optimiser.clip <= 0,
+        "[run] data is missing": not run.data,
+        "[run] precision must be bfloat16 or float32": run.precision not in ("bfloat16", "float32"),
+    }
+    return [text for text, broken in rules.items() if broken]

@@ -1,0 +1,167 @@
+"""``python -m training prepare``."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from tqdm import tqdm
+
+import blush_onnx
+from blush_onnx.errors import BlushError, InputError
+from blush_onnx.machine import available_cpus
+from training.prepare import dataset, emdb, half_maps, simulate, structures
+from training.prepare.half_maps import PairOfFiles
+
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+PAIRS_IN_SHARD = 8
+
+
+@click.command()
+@click.argument("output", type=FOLDER)
+@click.option("--structures", "source", type=click.Path(path_type=Path, exists=True),
+              help="Simulate from this folder of mmCIF or PDB files, or from a pack.")
+@click.option("--emdb", "emdb_list", type=FILE,
+              help="Download the half-maps of this list of EMDB ids, one a line.")
+@click.option("--downloads", type=FOLDER, default=Path("emdb-downloads"), show_default=True)
+@click.option("--half-maps", "pairs", type=(FILE, FILE), multiple=True, metavar="HALF1 HALF2",
+              help="Take this pair; may be given more than once.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
+@click.option("--views", type=click.IntRange(1), default=1, show_default=True,
+              help="Pairs to simulate from each structure.")
+@click.option("--largest-diameter", type=click.FloatRange(20), default=400, show_default=True,
+              help="Leave out wider structures, Å.")
+@click.option("--largest-box", type=click.IntRange(64), default=192, show_default=True,
+              help="Voxels of 1.5 Å.")
+@click.option("--split", "splits", multiple=True, type=click.Choice(dataset.SPLITS),
+              default=("train", "validation"), show_default=True)
+@click.option("--jobs", type=click.IntRange(1), help="Processes.  [default: one a core]")
+@click.option("--pack", "pack_to", type=click.Path(path_type=Path, dir_okay=False),
+              help="Only write the structures into this small file, to be used elsewhere.")
+@click.option("--sheet", type=click.Path(path_type=Path, dir_okay=False),
+              help="Draw a contact sheet of the result.")
+@click.option("--beside", multiple=True, type=FILE,
+              help="A real map to show on it; may be given more than once.")
+def prepare(
+    output: Path, source: Path | None, emdb_list: Path | None, downloads: Path,
+    pairs: tuple[tuple[Path, Path], ...], seed: int, views: int, largest_diameter: float,
+    largest_box: int, splits: tuple[str, ...], jobs: int | None, pack_to: Path | None,
+    sheet: Path | None, beside: tuple[Path, ...],
+) -> None:
+    """Make training volumes at 1.5 Å a voxel in the folder OUTPUT.
+
+    Goes on where it was interrupted. What is given together ends in one data set.
+    """
+    if source is None and emdb_list is None and not pairs:
+        raise click.UsageError("give --structures, --emdb or --half-maps")
+    start = time.monotonic()
+    atoms = read_atoms(source, largest_diameter, splits) if source else []
+    if pack_to is not None:
+        count = structures.pack(atoms, pack_to)
+        click.echo(f"{count} structures in {pack_to}, {pack_to.stat().st_size / 1e6:.1f} MB")
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    settings = simulate.Settings(largest_box=largest_box)
+    simulated = [
+        (output, number, part, settings)
+        for number, part in enumerate(_parts([(a, seed + v) for v in range(views) for a in atoms]))
+    ]
+    _run(simulated, jobs or available_cpus())
+    number = len(simulated)
+    for files in _real_pairs(emdb_list, downloads, pairs):
+        number += _write_real(output, number, files)
+    made = dataset.write_manifest(output, {
+        "blush_onnx": blush_onnx.__version__, "numpy": np.__version__, "seed": seed,
+        "views": views, "settings": dataclasses.asdict(settings),
+    })
+    size = sum(path.stat().st_size for path in output.glob("shard-*.npy"))
+    click.echo(
+        f"{len(made.records)} pairs in {output}, {size / 1e9:.2f} GB, "
+        f"{time.monotonic() - start:.0f} s"
+    )
+    if sheet is not None:
+        from training.prepare.pictures import contact_sheet
+
+        contact_sheet(made, beside, sheet)
+        click.echo(sheet)
+
+
+def read_atoms(
+    source: Path, largest_diameter: float, splits: Sequence[str]
+) -> list[structures.Atoms]:
+    """Structures of a folder or a pack that belong to the splits.
+
+    Raises
+    ------
+    InputError
+        There are none.
+    """
+    found = structures.read_folder(source) if source.is_dir() else structures.unpack(source)
+    chosen = [a for a in found if a.split in splits and a.diameter <= largest_diameter]
+    if not chosen:
+        raise InputError(f"{source} holds no structure of {', '.join(splits)} that narrow")
+    return chosen
+
+
+Job = tuple[Path, int, list[tuple[structures.Atoms, int]], simulate.Settings]
+
+
+def simulate_shard(job: Job) -> int:
+    """Simulate and write one shard; returns how many pairs it has."""
+    output, number, part, settings = job
+    if dataset.is_written(output, number):
+        return len(part)
+    made = (simulate.simulate(atoms, seed, settings) for atoms, seed in part)
+    return dataset.write_shard(output, number, made)
+
+
+def _parts(
+    work: list[tuple[structures.Atoms, int]]
+) -> Iterator[list[tuple[structures.Atoms, int]]]:
+    for start in range(0, len(work), PAIRS_IN_SHARD):
+        yield work[start : start + PAIRS_IN_SHARD]
+
+
+def _run(jobs: list[Job], processes: int) -> None:
+    """Largest first, each process on one thread."""
+    if not jobs:
+        return
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = "1"
+    jobs = sorted(jobs, key=lambda job: -sum(len(atoms.elements) for atoms, _ in job[2]))
+    context = multiprocessing.get_context("spawn")
+    with (
+        context.Pool(min(processes, len(jobs))) as pool,
+        tqdm(total=sum(len(job[2]) for job in jobs), unit="pair", disable=None) as bar,
+    ):
+        for count in pool.imap_unordered(simulate_shard, jobs):
+            bar.update(count)
+
+
+def _real_pairs(
+    emdb_list: Path | None, downloads: Path, pairs: tuple[tuple[Path, Path], ...]
+) -> Iterator[PairOfFiles]:
+    if emdb_list is not None:
+        yield from emdb.pairs(emdb.read_list(emdb_list), downloads)
+    for first, second in pairs:
+        yield PairOfFiles(first.name.split(".")[0], first, second)
+
+
+def _write_real(output: Path, number: int, files: PairOfFiles) -> int:
+    """Write one real pair as a shard; 1, or 0 where it is not fit."""
+    if dataset.is_written(output, number):
+        return 1
+    try:
+        pair: Any = half_maps.read_pair(files)
+    except BlushError as error:
+        click.echo(f"{files.name} is left out: {error}", err=True)
+        return 0
+    return dataset.write_shard(output, number, [pair])
