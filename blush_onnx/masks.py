@@ -77,6 +77,36 @@ def refinement_sphere(
     return radial_mask(side, radius, edge)
 
 
+def tight_box_warning(box: float, voxel_size: float, particle_diameter: float) -> str | None:
+    """A warning for a particle that reaches beyond where :func:`refinement_sphere` is one half.
+
+    The network's input and twice its output are multiplied by that sphere, so that a
+    particle in a tight box loses its outer parts at all frequencies.
+
+    Parameters
+    ----------
+    box : float
+        Å.
+    voxel_size : float
+        The model's, Å.
+    particle_diameter : float
+        Å.
+
+    Returns
+    -------
+    str or None
+    """
+    edge = REFINEMENT_EDGE * voxel_size * voxel_size
+    if particle_diameter <= box - edge:
+        return None
+    return (
+        f"the box of {box:.0f} Å is tight for a particle of {particle_diameter:.0f} Å: the soft "
+        f"sphere of the published method falls to one half at {max(box - edge, 0):.0f} Å across "
+        f"and damps the particle's outer parts; extract particles in a box of at least "
+        f"{particle_diameter + edge:.0f} Å, better {particle_diameter + 2 * edge:.0f} Å"
+    )
+
+
 def class_sphere(
     side: int, voxel_size: float, particle_diameter: float | None
 ) -> npt.NDArray[np.float32]:

@@ -281,6 +281,10 @@ def _half(
     diameter = _check_diameter(particle_diameter) if mask is None else None
     network_mask = _network_mask(grids, diameter, mask)
     rho, shell, warnings = choose_shells(curve, cut_off, grids)
+    if diameter is not None:
+        box = grids.side * grids.voxel_size
+        tight = masks.tight_box_warning(box, grids.model_voxel_size, diameter)
+        warnings += [tight] if tight else []
     for warning in warnings:
         logger.info(warning)
 

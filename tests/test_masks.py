@@ -67,3 +67,25 @@ def test_local_standard_deviation_follows_its_definition(offset: float) -> None:
     )
     expected = local_std_by_hand(volume)
     np.testing.assert_allclose(masks.local_std(volume), expected, rtol=2e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("diameter", [80.0, 110.0, 150.0])
+def test_a_box_is_tight_where_the_refinement_sphere_is_below_one_half(diameter: float) -> None:
+    for side in range(64, 200, 4):
+        sphere = masks.refinement_sphere(side, 1.5, diameter)
+        # The published coordinates are stretched by side/(side − 1): one voxel of leeway.
+        edge = side // 2 + round(diameter / 3)
+        if edge >= side - 1:
+            continue
+        middle = sphere[side // 2, side // 2]
+        warning = masks.tight_box_warning(1.5 * side, 1.5, diameter)
+        if warning:
+            assert middle[edge + 1] < 0.5
+        else:
+            assert middle[edge - 1] >= 0.5
+
+
+def test_the_warning_of_a_tight_box_says_which_one_to_take() -> None:
+    warning = masks.tight_box_warning(128.0, 1.5, 94.0)
+    assert warning is not None
+    assert "at least 139 Å, better 184 Å" in warning

@@ -46,6 +46,8 @@ class Batch:
         What the network gets.
     target, mask : Tensor
         What it should give.
+    counted : Tensor
+        0…1, where the target counts.
     std_scale : Tensor, (batch,)
         Mean local standard deviation of the whole target, in units of the grid: what
         that of a denoised patch is divided by before it is an input again.
@@ -58,6 +60,7 @@ class Batch:
     local_std: Tensor
     target: Tensor
     mask: Tensor
+    counted: Tensor
     std_scale: Tensor
     input_error: Tensor
     target_variance: Tensor
@@ -146,6 +149,7 @@ def patches_of(
     cut_off = shells_per_inverse_angstrom * draw.uniform(1 / high, 1 / low)
     turn = _turn(settings.rotation, draw)
     mask = turn(volume.mask.float()).clamp(0, 1)
+    counted = torch.ones_like(mask) if volume.counted is None else turn(volume.counted)
     inputs, cleans, fsc = _noisy(volume, turn, cut_off, settings, draw)
 
     shape = _filter(fsc, cut_off, side, settings, draw, device)
@@ -188,7 +192,7 @@ def patches_of(
         ])
 
     return Batch(
-        cut(grids), cut(stds), cut(wanted), cut([mask * sphere] * 2),
+        cut(grids), cut(stds), cut(wanted), cut([mask * sphere] * 2), cut([counted] * 2),
         *(torch.stack(pair).repeat(patches) for pair in of_map),
     )
 

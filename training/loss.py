@@ -75,14 +75,16 @@ def loss_of(
     parts : dict of str to Tensor
         error, inside, outside, low_frequency, mask; without gradients.
     """
-    error = (density - batch.target).square()
-    weight = 1 + (settings.inside_weight - 1) * batch.mask
+    difference = (density - batch.target) * batch.counted
+    error = difference.square()
+    weight = (1 + (settings.inside_weight - 1) * batch.mask) * batch.counted
     unit = torch.minimum(batch.input_error, batch.target_variance)
     unit = unit + settings.error_floor * batch.target_variance
-    share = (error * weight).mean(dim=(1, 2, 3)) / weight.mean(dim=(1, 2, 3)) / unit
+    counted = weight.mean(dim=(1, 2, 3)).clamp(min=1e-3)
+    share = (error * weight).mean(dim=(1, 2, 3)) / counted / unit
 
-    low = _low(density - batch.target).square().mean(dim=(1, 2, 3))
-    low_before = _low(batch.grid - batch.target).square().mean(dim=(1, 2, 3))
+    low = _low(difference).square().mean(dim=(1, 2, 3))
+    low_before = _low((batch.grid - batch.target) * batch.counted).square().mean(dim=(1, 2, 3))
     low_share = low / (low_before + LOW_FREQUENCY_FLOOR * batch.target_variance)
 
     cross_entropy = functional.binary_cross_entropy_with_logits(mask_logit.float(), batch.mask)
@@ -94,8 +96,8 @@ def loss_of(
     with torch.no_grad():
         parts = {
             "error": share.mean(),
-            "inside": _ratio(error, batch, batch.mask),
-            "outside": _ratio(error, batch, 1 - batch.mask),
+            "inside": _ratio(error, batch, batch.mask * batch.counted),
+            "outside": _ratio(error, batch, (1 - batch.mask) * batch.counted),
             "low_frequency": low_share.mean(),
             "mask": cross_entropy.detach(),
         }

@@ -8,33 +8,27 @@ the official layout), ``metrics.csv``, ``validation.png`` and TensorBoard's even
 from __future__ import annotations
 
 import contextlib
-import csv
 import dataclasses
 import math
-import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
 from torch import Tensor, nn
-from torch import distributed as dist
-from tqdm import tqdm
 
 from blush_onnx.errors import InputError
-from training.augment import Batch, Draw, make_batch
-from training.checkpoints import new_network, save, save_weights
+from training.augment import Draw, make_batch, patches_of
 from training.config import Config, read_config
 from training.loss import loss_of, recycled
+from training.metrics import Metrics, Sums, draw_validation
 from training.prepare.dataset import Dataset
-from training.volumes import load_volumes, sampling_weights
+from training.state import State
+from training.team import Team
+from training.volumes import LoadedVolume, load_volumes, sampling_weights
 
-COLUMNS = (
-    "step", "progress", "minutes", "learning_rate", "loss", "error", "inside", "outside",
-    "low_frequency", "mask", "gradient", "skipped", "patches_a_second",
-)
 VALIDATION_SEED = 20_000_000
 AVERAGED_OVER = 20
 """Steps that a line of the metrics is the mean of."""
@@ -84,140 +78,98 @@ def run(
         No volumes, or a state of another configuration or other data.
     """
     began = time.monotonic()
-    rank, world, place = _processes(device)
+    team = Team.join(device)
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
-    if rank == 0:
+    if team.leads:
         output.mkdir(parents=True, exist_ok=True)
 
     # Data: all of it on the device.
     dataset = Dataset(Path(config.run.data))
-    volumes = load_volumes(dataset, dataset.of_split("train"), place)
+    volumes = load_volumes(dataset, dataset.of_split("train"), team.device)
     watched = load_volumes(
-        dataset, dataset.of_split("validation")[: config.run.validation_volumes], place
+        dataset, dataset.of_split("validation")[: config.run.validation_volumes], team.device
     )
     if not volumes:
         raise InputError(f"{config.run.data} holds no volumes of the split train")
-    weights = sampling_weights(volumes)
 
-    # The network, its average, the optimiser; or where an earlier call left them.
-    network = new_network(config.model).to(place, memory_format=torch.channels_last_3d)
-    average = {key: value.detach().clone() for key, value in network.state_dict().items()}
-    settings = config.optimiser
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    others = [p for p in network.parameters() if p.ndim <= 1]
-    optimiser = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": settings.weight_decay},
-         {"params": others, "weight_decay": 0.0}],
-        lr=settings.learning_rate, betas=(0.9, 0.99), fused=place.type == "cuda",
-    )
-    step, spent, skipped = _resume(output / "state.pt", config, dataset, network, average, optimiser)
-    called = network
-    if config.run.compile:
-        called = torch.compile(network)
-    if world > 1:
+    # The network, its average and the optimiser, where an earlier call left them.
+    state = State.start(config, team.device)
+    state.resume(output / "state.pt", dataset.fingerprint)
+    called = torch.compile(state.network) if config.run.compile else state.network
+    if team.size > 1:
         called = nn.parallel.DistributedDataParallel(called)
 
-    def save_all() -> None:
-        save_weights(average, output / "weights.ckpt", config.model.patch_size)
-        save({
-            "network": network.state_dict(), "average": average,
-            "optimiser": optimiser.state_dict(), "step": step, "skipped": skipped,
-            "seconds": spent + time.monotonic() - began, "config": dataclasses.asdict(config),
-            "data": dataset.fingerprint,
-        }, output / "state.pt")
-
-    sums: dict[str, float] = {}
-    lap, first = time.monotonic(), step
-    with Metrics(output, quiet=rank != 0) as metrics:
+    spent, sums, lap = state.seconds, Sums(), time.monotonic()
+    with Metrics(output, quiet=not team.leads) as metrics:
         while True:
-            progress = _agreed(_progress(config, step, spent + time.monotonic() - began), place, world)
-            late = stop_after is not None and time.monotonic() - began > 60 * stop_after
-            if progress >= 1 or _agreed(float(late), place, world):
+            state.seconds = team.agree(spent + time.monotonic() - began)
+            progress = schedule(config, state)
+            if progress >= 1 or (stop_after and state.seconds - spent > 60 * stop_after):
                 break
-            rate = _learning_rate(config, step, progress)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
 
             # What is drawn depends on the seed and the step alone: resuming is exact.
-            seed = config.run.seed * 1_000_003 + step * world + rank
+            seed = config.run.seed * 1_000_003 + state.step * team.size + team.rank
             torch.manual_seed(seed)
-            draw = Draw(seed, place)
             with torch.no_grad():
                 batch = make_batch(
-                    volumes, weights, config.augmentation, draw, count=settings.volumes,
-                    patches=settings.patches, patch_size=config.model.patch_size,
+                    volumes, sampling_weights(volumes), config.augmentation,
+                    Draw(seed, team.device), count=config.optimiser.volumes,
+                    patches=config.optimiser.patches, patch_size=config.model.patch_size,
                 )
             # All processes recycle alike, or they would wait for each other.
-            times = Draw(config.run.seed * 7 + step, torch.device("cpu")).integer(
+            depth = Draw(config.run.seed * 7 + state.step, torch.device("cpu")).integer(
                 config.loss.deepest_recycling + 1
             )
-            with _autocast(config, place):
-                network.eval()
-                grid, local_std = recycled(network, batch, times)
-                network.train()
+            with autocast(config, team.device):
+                state.network.eval()
+                grid, local_std = recycled(state.network, batch, depth)
+                state.network.train()
                 density, logit = called(grid, local_std)
             loss, parts = loss_of(density.float(), logit, batch, config.loss)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            norm = nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
-            if bool(torch.isfinite(norm)):  # now and then bfloat16 overflows: skip the step
-                optimiser.step()
-                _average(average, network, min(settings.averaging, (1 + step) / (10 + step)))
-            else:
-                skipped += 1
-            step += 1
+            norm = state.update(loss, learning_rate(config, state.step, progress))
+            sums.add({"loss": loss.detach(), "gradient": norm, **parts})
 
-            for name, value in {"loss": loss.detach(), "gradient": norm.detach(), **parts}.items():
-                sums[name] = sums.get(name, 0.0) + float(value)
-            if step % AVERAGED_OVER == 0:
-                seconds = time.monotonic() - lap
+            if state.step % AVERAGED_OVER == 0:
+                rate = team.size * len(batch.grid) * AVERAGED_OVER / (time.monotonic() - lap)
                 metrics.write({
-                    "step": step, "progress": progress, "learning_rate": rate,
-                    "minutes": (spent + time.monotonic() - began) / 60, "skipped": skipped,
-                    "patches_a_second": world * len(batch.grid) * AVERAGED_OVER / seconds,
-                    **{name: value / AVERAGED_OVER for name, value in sums.items()},
+                    "step": state.step, "progress": progress, "minutes": state.seconds / 60,
+                    "learning_rate": learning_rate(config, state.step, progress),
+                    "skipped": state.skipped, "patches_a_second": rate, **sums.means(),
                 })
-                lap, sums = time.monotonic(), {}
-            if rank == 0 and _due(step, config.run.save_every):
-                save_all()
-            if rank == 0 and watched and _due(step, config.run.validate_every):
-                metrics.validation(step, validate(network, average, watched, config, place))
-        if rank == 0:
-            save_all()
-            if watched and (progress >= 1 or step == first):
-                results = validate(network, average, watched, config, place)
-                metrics.validation(step, results)
+                lap = time.monotonic()
+            if team.leads and _due(state.step, config.run.save_every):
+                state.save(output, dataset.fingerprint)
+            if team.leads and watched and _due(state.step, config.run.validate_every):
+                metrics.validation(state.step, validate(state, watched, team.device))
+        if team.leads:
+            state.save(output, dataset.fingerprint)
+            if watched and progress >= 1:
+                results = validate(state, watched, team.device)
+                metrics.validation(state.step, results)
                 draw_validation(results, output / "validation.png")
-    if world > 1:
-        dist.destroy_process_group()
+    team.leave()
     return output / "weights.ckpt"
 
 
-def validate(
-    network: nn.Module, average: dict[str, Tensor], volumes: list[Any], config: Config,
-    place: torch.device,
-) -> dict[str, Any]:
+def validate(state: State, volumes: Sequence[LoadedVolume], place: torch.device) -> dict[str, Any]:
     """Parts of the loss on fixed patches with the averaged weights, and again on its own output.
 
     Returns
     -------
     dict
         ``step_0`` (one application) and ``step_5`` (after five more) to the parts of the
-        loss; ``pictures`` to the last batch and what the network made of it.
+        loss; ``pictures`` to the last batch, density and mask logit.
     """
-    own = {key: value.clone() for key, value in network.state_dict().items()}
-    network.load_state_dict(average)
-    network.eval()
+    config, network = state.config, state.averaged_network()
     found: dict[str, Any] = {}
-    every = torch.ones(len(volumes), dtype=torch.float64)
-    with torch.no_grad(), _autocast(config, place):
+    with torch.no_grad(), autocast(config, place):
         for times in (0, 5):
             parts: list[dict[str, Tensor]] = []
-            for i in range(len(volumes)):
-                batch = make_batch(
-                    [volumes[i]], every[:1], config.augmentation, Draw(VALIDATION_SEED + i, place),
-                    count=1, patches=2, patch_size=config.model.patch_size,
+            for i, volume in enumerate(volumes):
+                batch = patches_of(
+                    volume, config.augmentation, Draw(VALIDATION_SEED + i, place), 2,
+                    config.model.patch_size,
                 )
                 density, logit = network(*recycled(network, batch, times))
                 parts.append(loss_of(density.float(), logit, batch, config.loss)[1])
@@ -226,106 +178,19 @@ def validate(
             found[f"step_{times}"] = {
                 name: float(torch.stack([p[name] for p in parts]).mean()) for name in parts[0]
             }
-    network.load_state_dict(own)
-    network.train()
     return found
 
 
-def draw_validation(results: dict[str, Any], path: Path) -> None:
-    """Central slices of a validation batch: input, output, target, mask; nothing without matplotlib."""
-    try:
-        from training.prepare.pictures import pyplot
-
-        plt = pyplot()
-    except Exception:  # pictures are a courtesy
-        return
-    batch: Batch = results["pictures"][0]
-    shown = (batch.grid, results["pictures"][1], batch.target, results["pictures"][2].sigmoid())
-    count = min(4, len(batch.grid))
-    figure, axes = plt.subplots(count, 4, figsize=(8, 2 * count + 0.3), squeeze=False,
-                                layout="constrained")
-    for row in range(count):
-        low, high = (float(v) for v in torch.quantile(batch.target[row].flatten()[::7].cpu(), torch.tensor([0.01, 0.999])))
-        for column, (name, values) in enumerate(
-            zip(("input", "output", "target", "mask"), shown, strict=True)
-        ):
-            image = values[row, values.shape[1] // 2].float().cpu().numpy()
-            limits = (0, 1) if name == "mask" else (low, max(high, low + 1e-3))
-            axes[row, column].imshow(image, cmap="gray", vmin=limits[0], vmax=limits[1])
-            axes[row, column].set(xticks=[], yticks=[])
-            if row == 0:
-                axes[row, column].set_title(name)
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
-
-
-class Metrics:
-    """``metrics.csv``, ``validation.csv``, TensorBoard where it is installed, and a progress bar."""
-
-    def __init__(self, output: Path, *, quiet: bool) -> None:
-        self.output, self.quiet = output, quiet
-        self.bar: Any = None
-        self.board: Any = None
-
-    def __enter__(self) -> Metrics:
-        """Open what there is."""
-        if not self.quiet:
-            self.bar = tqdm(total=100, unit="%", disable=None, bar_format="{l_bar}{bar}| {postfix}")
-            with contextlib.suppress(ImportError):
-                from torch.utils.tensorboard import SummaryWriter
-
-                self.board = SummaryWriter(str(self.output))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close it."""
-        for each in (self.bar, self.board):
-            if each is not None:
-                each.close()
-
-    def write(self, values: dict[str, float]) -> None:
-        """One line of the training's own figures."""
-        if self.quiet:
-            return
-        self._append("metrics.csv", COLUMNS, values)
-        self.bar.update(100 * values["progress"] - self.bar.n)
-        self.bar.set_postfix_str(
-            f"step {values['step']}, loss {values['loss']:.3f}, inside ×{values['inside']:.2f}, "
-            f"{values['patches_a_second']:.1f} patches/s"
-        )
-
-    def validation(self, step: int, results: dict[str, Any]) -> None:
-        """One line for each depth of recycling."""
-        for depth in ("step_0", "step_5"):
-            values = {"step": step, "recycled": depth[5:], **results[depth]}
-            self._append("validation.csv", tuple(values), values)
-
-    def _append(self, name: str, columns: tuple[str, ...], values: dict[str, Any]) -> None:
-        path = self.output / name
-        new = not path.exists()
-        with path.open("a", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, columns, restval="")
-            if new:
-                writer.writeheader()
-            writer.writerow({
-                k: f"{v:.6g}" if isinstance(v, float) else v for k, v in values.items()
-            })
-        if self.board is not None:
-            kind = f"{path.stem}{values.get('recycled', '')}"
-            for key, value in values.items():
-                if key not in ("step", "recycled"):
-                    self.board.add_scalar(f"{kind}/{key}", value, values["step"])
-
-
-def _progress(config: Config, step: int, seconds: float) -> float:
-    """How much of the schedule is over: steps or time, whichever is further."""
+def schedule(config: Config, state: State) -> float:
+    """How much of the training is over, 0…1: by steps or by time, whichever is further."""
     settings = config.optimiser
-    by_steps = step / settings.steps if settings.steps else 0.0
-    by_time = seconds / (60 * settings.budget_minutes) if settings.budget_minutes else 0.0
-    return max(by_steps, by_time)
+    by_steps = state.step / settings.steps if settings.steps else 0.0
+    budget = 60 * settings.budget_minutes
+    return max(by_steps, state.seconds / budget if budget else 0.0)
 
 
-def _learning_rate(config: Config, step: int, progress: float) -> float:
+def learning_rate(config: Config, step: int, progress: float) -> float:
+    """A linear warm-up, then a cosine from the first rate to the last."""
     settings = config.optimiser
     cosine = 0.5 + 0.5 * math.cos(math.pi * min(progress, 1.0))
     rate = settings.last_learning_rate
@@ -333,61 +198,13 @@ def _learning_rate(config: Config, step: int, progress: float) -> float:
     return rate * min(1.0, (step + 1) / max(settings.warm_up_steps, 1))
 
 
-@torch.no_grad()
-def _average(average: dict[str, Tensor], network: nn.Module, decay: float) -> None:
-    current = network.state_dict()
-    keys = list(average)
-    torch._foreach_lerp_([average[k] for k in keys], [current[k] for k in keys], 1 - decay)
-
-
-def _resume(
-    path: Path, config: Config, dataset: Dataset, network: nn.Module,
-    average: dict[str, Tensor], optimiser: torch.optim.Optimizer,
-) -> tuple[int, float, int]:
-    """Load an earlier call's state; returns its steps, its seconds and the steps it skipped."""
-    if not path.is_file():
-        return 0, 0.0, 0
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    now = {**dataclasses.asdict(config), "run": None}
-    if now != {**state["config"], "run": None} or state["data"] != dataset.fingerprint:
-        raise InputError(
-            f"{path} is the state of another configuration or other data: choose another --output"
-        )
-    network.load_state_dict(state["network"])
-    optimiser.load_state_dict(state["optimiser"])
-    for key, value in state["average"].items():
-        average[key].copy_(value)
-    return state["step"], state["seconds"], state["skipped"]
-
-
-def _processes(device: str | None) -> tuple[int, int, torch.device]:
-    """Rank, number of processes and device, from torchrun's environment where there is one."""
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
-        return 0, 1, place
-    if place.type == "cuda":
-        place = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(place)
-    dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
-    return dist.get_rank(), world, place
-
-
-def _agreed(value: float, place: torch.device, world: int) -> float:
-    """The first process's value, for all."""
-    if world == 1:
-        return value
-    shared = torch.tensor(value, device=place, dtype=torch.float64)
-    dist.broadcast(shared, 0)
-    return float(shared)
+@contextlib.contextmanager
+def autocast(config: Config, place: torch.device) -> Iterator[None]:
+    """bfloat16 where the configuration says so."""
+    enabled = config.run.precision == "bfloat16"
+    with torch.autocast(place.type, dtype=torch.bfloat16, enabled=enabled):
+        yield
 
 
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
-
-
-@contextlib.contextmanager
-def _autocast(config: Config, place: torch.device) -> Iterator[None]:
-    enabled = config.run.precision == "bfloat16"
-    with torch.autocast(place.type, dtype=torch.bfloat16, enabled=enabled):
-        yield

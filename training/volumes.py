@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -26,6 +26,8 @@ class LoadedVolume:
     truth : Tensor or None
     signal, noise : Tensor, (shells,)
         Mean power in each shell: of what the halves share, and of what they do not.
+    counted : Tensor or None
+        0…1, where targets count; None: everywhere.
     """
 
     record: Record
@@ -35,6 +37,7 @@ class LoadedVolume:
     truth: Tensor | None
     signal: Tensor
     noise: Tensor
+    counted: Tensor | None = None
 
 
 def load_volumes(
@@ -91,11 +94,10 @@ def shell_means(power: Tensor) -> Tensor:
     return smooth
 
 
-def _load(dataset: Dataset, record: Record, device: torch.device) -> LoadedVolume:
-    arrays = {
-        name: torch.from_numpy(values.copy()).to(device)
-        for name, values in dataset.load(record).items()
-    }
+def as_volume(
+    record: Record, arrays: Mapping[str, Tensor], counted: Tensor | None = None
+) -> LoadedVolume:
+    """Measure a pair's shell powers; arrays are half_1, half_2, mask and perhaps truth."""
     half_1, half_2 = arrays["half_1"].float(), arrays["half_2"].float()
     difference = torch.fft.rfftn((half_1 - half_2) / math.sqrt(2))
     noise = shell_means(difference.abs() ** 2)
@@ -106,5 +108,12 @@ def _load(dataset: Dataset, record: Record, device: torch.device) -> LoadedVolum
         signal = shell_means(cross.real)
     return LoadedVolume(
         record, arrays["half_1"], arrays["half_2"], arrays["mask"], arrays.get("truth"),
-        signal, noise,
+        signal, noise, counted,
     )
+
+
+def _load(dataset: Dataset, record: Record, device: torch.device) -> LoadedVolume:
+    return as_volume(record, {
+        name: torch.from_numpy(values.copy()).to(device)
+        for name, values in dataset.load(record).items()
+    })

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from blush_onnx.errors import InputError
 
-LEVELS = {"hard": 0.012, "middle": 0.02, "easy": 0.04}
+LEVELS = {"hard": 0.006, "middle": 0.012, "easy": 0.02}
 """Signal-to-noise ratio of the images at each noise level, the most telling first."""
 
 

@@ -18,7 +18,7 @@ from training.prepare.dataset import Dataset, Record
 
 
 def pyplot() -> Any:
-    """matplotlib without a screen.
+    """Matplotlib without a screen.
 
     Raises
     ------

@@ -1,0 +1,180 @@
+"""``python -m training evaluate``."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from tqdm import tqdm
+
+from blush_onnx.errors import InputError
+from training.evaluate import cases, denoisers, scores
+from training.evaluate.scores import Denoise, Scores
+from training.prepare.command import read_atoms
+from training.prepare.structures import Atoms
+
+ROWS = {
+    "score": "score (geometric mean)",
+    "error": "squared error to the truth",
+    "inside": "inside the mask",
+    "solvent": "in the solvent",
+    "fsc_lost": "missing masked FSC, (1 − after)/(1 − before)",
+    "mask_iou": "mask, intersection over union",
+    "weak_direction": "error in a poorly seen direction",
+    "repeats": "largest error in 5 repeats over the first",
+    "noise": "power left of pure noise",
+    "noise_shared": "FSC of two outputs of noise",
+    "random_power": "power left of phase-randomised maps",
+    "random_shared": "FSC that phase-randomised outputs share",
+}
+
+
+@click.command()
+@click.argument("models", metavar="MODEL...", nargs=-1)
+@click.option("--structures", "source", required=True,
+              type=click.Path(path_type=Path, exists=True),
+              help="Folder of structures or a pack; the split held_out is taken.")
+@click.option("--split", type=click.Choice(("held_out", "validation")), default="held_out",
+              show_default=True)
+@click.option("--only", help="These structures alone, names with commas between.")
+@click.option("--without", help="Not these structures.")
+@click.option("--output", type=click.Path(path_type=Path, file_okay=False),
+              default=Path("evaluation"), show_default=True)
+@click.option("--resolutions", default="3.5,5,8", show_default=True, help="Å.")
+@click.option("--largest-box", type=click.IntRange(64), default=144, show_default=True,
+              help="Voxels of 1.5 Å.")
+@click.option("--filters/--no-filters", default=True, show_default=True,
+              help="Judge the identity, a Gaussian and a Wiener filter too.")
+@click.option("--repeats/--no-repeats", default=True, show_default=True)
+@click.option("--plot/--no-plot", default=True, show_default=True)
+def evaluate(
+    models: tuple[str, ...], source: Path, split: str, only: str | None, without: str | None,
+    output: Path, resolutions: str, largest_box: int, filters: bool, repeats: bool, plot: bool,
+) -> None:
+    """Judge each MODEL (a name, folder, .onnx or checkpoint) against known truth.
+
+    Writes cases.csv, summary.json, table.md and curves.png into the output folder.
+    """
+    if not models and not filters:
+        raise click.UsageError("name a MODEL")
+    chosen = _chosen(read_atoms(source, np.inf, (split,)), only, without)
+    try:
+        wanted = [float(r) for r in resolutions.split(",")]
+    except ValueError as error:
+        raise click.UsageError(f"--resolutions {resolutions}: numbers with commas") from error
+    judged: dict[str, Denoise] = dict(denoisers.FILTERS) if filters else {}
+    for name in models:
+        model = denoisers.read_model(name)
+        judged[model.config.name] = denoisers.network(model, denoisers.threads())
+    output.mkdir(parents=True, exist_ok=True)
+    rows, curves = judge(judged, chosen, wanted, largest_box, repeats=repeats)
+    noise = {name: scores.score_noise(denoise) for name, denoise in judged.items()}
+    table = {
+        name: scores.summary([row for row in rows if row["model"] == name], noise[name])
+        for name in judged
+    }
+    _write(output, rows, table)
+    click.echo(markdown(table))
+    for name, row in table.items():
+        for complaint in gate(row) if name not in denoisers.FILTERS else []:
+            click.echo(f"{name} fails the gate: {complaint}")
+    if plot:
+        from training.evaluate.plot import plot_curves
+
+        plot_curves(curves, output / "curves.png")
+
+
+def judge(
+    judged: dict[str, Denoise], structures: Sequence[Atoms], resolutions: Sequence[float],
+    largest_box: int, *, repeats: bool,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Score everything on every case.
+
+    Returns
+    -------
+    rows : list of dict
+        model, structure, resolution and the scores of each.
+    curves : list of dict
+        model, resolution and the masked FSC before and after, of each.
+    """
+    rows: list[dict[str, Any]] = []
+    curves: list[dict[str, Any]] = []
+    made = cases.cases(structures, resolutions, largest_box)
+    for case in tqdm(made, total=len(structures) * len(resolutions), unit="case", disable=None):
+        for name, denoise in judged.items():
+            again = repeats and name not in denoisers.FILTERS
+            row: dict[str, Any] = {
+                "model": name, "structure": case.name, "resolution": case.resolution,
+                "side": case.mask.shape[0],
+            }
+            found, both = scores.score_case(case, denoise, repeats=again)
+            row |= found
+            if name in denoisers.FILTERS:
+                row["repeats"] = 1.0
+            if case.resolution == max(resolutions[:2]):
+                row |= scores.score_phase_randomised(case, denoise)
+            rows.append(row)
+            curves.append(
+                {"model": name, "resolution": case.resolution, "voxel_size": case.voxel_size,
+                 "side": case.mask.shape[0], **both}
+            )
+    return rows, curves
+
+
+def gate(row: Scores) -> list[str]:
+    """Why a model must not be shipped: what it makes of nothing."""
+    found = []
+    if row["random_shared"] > scores.FEATURELESS:
+        found.append(
+            f"outputs of phase-randomised maps share an FSC of {row['random_shared']:.3f}, "
+            f"more than {scores.FEATURELESS}"
+        )
+    if row["noise_shared"] > 3 * scores.FEATURELESS:
+        found.append(f"outputs of pure noise share an FSC of {row['noise_shared']:.3f}")
+    if row["random_power"] > 1:
+        found.append(f"phase-randomised maps gain power: ×{row['random_power']:.2f}")
+    return found
+
+
+def markdown(table: dict[str, Scores]) -> str:
+    """The summaries as a table, a column each."""
+    names = list(table)
+    first = table[names[0]]
+    at = [key for key in first if key.endswith("A")]
+    lines = ["| medians; ratios to the input | " + " | ".join(names) + " |"]
+    lines.append("|---" * (len(names) + 1) + "|")
+    for key in (*ROWS, *at):
+        label = ROWS.get(key) or key.replace("_", " ").replace("A", " Å")
+        values = (table[name].get(key, float("nan")) for name in names)
+        lines.append(f"| {label} | " + " | ".join(f"{v:.3f}" for v in values) + " |")
+    return "\n".join(lines)
+
+
+def _chosen(structures: list[Atoms], only: str | None, without: str | None) -> list[Atoms]:
+    if only:
+        wanted = {name.strip() for name in only.split(",")}
+        structures = [a for a in structures if a.name in wanted]
+    if without:
+        unwanted = {name.strip() for name in without.split(",")}
+        structures = [a for a in structures if a.name not in unwanted]
+    if not structures:
+        raise InputError("no structures are left to judge on")
+    return structures
+
+
+def _write(output: Path, rows: list[dict[str, Any]], table: dict[str, Scores]) -> None:
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with (output / "cases.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, columns, restval="")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow(
+                {k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()}
+            )
+    (output / "summary.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    (output / "table.md").write_text(markdown(table) + "\n", encoding="utf-8")

@@ -1,0 +1,76 @@
+"""What is judged: models, and the filters that they must beat."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from blush_onnx import Denoiser, fourier
+from blush_onnx.checkpoint import read_checkpoint
+from blush_onnx.conversion import build_model
+from blush_onnx.fourier import Volume
+from blush_onnx.models import Model, load_model
+from training.evaluate.cases import Case
+from training.evaluate.scores import Denoise, Result
+
+STRIDE = 32
+CHECKPOINTS = (".ckpt", ".pt", ".gz")
+
+
+def read_model(model: str) -> Model:
+    """A model of the registry, a folder, an .onnx file, or a checkpoint in the official layout.
+
+    Raises
+    ------
+    ModelError
+        Unknown or unreadable.
+    """
+    path = Path(model)
+    if path.suffix not in CHECKPOINTS:
+        return load_model(model)
+    name = path.stem if path.stem != "weights" else path.resolve().parent.name
+    config, content = build_model(read_checkpoint(path), name)
+    return Model(config, content, path, str(config.sha256))
+
+
+def network(model: Model, threads: int | None = None) -> Denoise:
+    """A model's own denoising, as in `Denoiser`."""
+    denoiser = Denoiser.from_model(model, threads=threads)
+
+    def denoise(volume: Volume, _case: Case | None) -> Result:
+        result = denoiser.denoise_at_model_voxel_size(volume, stride=STRIDE)
+        return result.density, result.mask
+
+    return denoise
+
+
+def identity(volume: Volume, _case: Case | None) -> Result:
+    """The input."""
+    return volume, None
+
+
+def gaussian(volume: Volume, case: Case | None) -> Result:
+    """Gaussian low-pass with half its amplitude at the true resolution."""
+    if case is None:
+        return volume, None
+    shells = np.arange(volume.shape[0])
+    weights = np.exp(-np.log(2) * (shells / case.last_shell) ** 2)
+    return fourier.filter_by_shell(volume, weights), None
+
+
+def wiener(volume: Volume, case: Case | None) -> Result:
+    """The best radial filter there is, made from the truth: no program could know it."""
+    if case is None:
+        return volume, None
+    return fourier.filter_by_shell(volume, case.wiener), None
+
+
+FILTERS: dict[str, Denoise] = {"identity": identity, "gaussian": gaussian, "wiener": wiener}
+
+
+def threads() -> int | None:
+    """``$BLUSH_TRAINING_THREADS``, to leave processors to others; None: all."""
+    value = os.environ.get("BLUSH_TRAINING_THREADS")
+    return int(value) if value else None
