@@ -163,13 +163,11 @@ def patches_of(
     sphere = _sphere(side, draw.uniform() < settings.sphere, device)
     origins = _origins(mask, draw, patches, patch_size)
     # Where the truth is known both halves have one target.
-    targets = [
-        _inverse(
-            torch.fft.rfftn(clean * mask + _inverse(torch.fft.rfftn(clean) * smooth, side) * (1 - mask))
-            * shape_out, side,
-        )
-        for clean in cleans
-    ]
+    targets = []
+    for clean in cleans:
+        blurred = _inverse(torch.fft.rfftn(clean) * smooth, side)
+        joined = clean * mask + blurred * (1 - mask)
+        targets.append(_inverse(torch.fft.rfftn(joined) * shape_out, side))
     grids, stds, wanted = [], [], []
     of_map: list[list[Tensor]] = [[], [], []]
     for k in range(2):
@@ -333,10 +331,9 @@ def _origins(mask: Tensor, draw: Draw, count: int, size: int) -> list[tuple[int,
         else:
             place = draw.choice(weights)
             near = torch.tensor(torch.unravel_index(torch.tensor(place), coarse.shape)) * COARSE
-            z, y, x = (
-                min(max(int(n) - size // 2 + draw.integer(2 * OFF_CENTRE + 1) - OFF_CENTRE, 0), last)
-                for n in near
-            )
+            shift = size // 2 + OFF_CENTRE
+            first = (int(n) - shift + draw.integer(2 * OFF_CENTRE + 1) for n in near)
+            z, y, x = (min(max(n, 0), last) for n in first)
         found.append((z, y, x))
     return found
 

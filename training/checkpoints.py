@@ -38,7 +38,8 @@ def new_network(settings: Model) -> BlushNetwork:
                 f"{settings.start_from} has the widths {found}, the configuration {settings.widths}"
             )
         network.dropout = nn.Dropout3d(settings.dropout)
-        return network.train()
+        network.train()
+        return network
     network = BlushNetwork(settings.widths, settings.dropout)
     nn.init.zeros_(network.outc.weight)
     nn.init.zeros_(network.outc.bias)

@@ -256,16 +256,30 @@ def _like(default: Any, value: Any, name: str) -> Any:
 
 
 def _complaints(config: Config) -> list[str]:
-    model, augmentation, loss, optimiser, run = (
-        config.model, config.augmentation, config.loss, config.optimiser, config.run,
-    )
-    low, high = (*augmentation.resolution_angstrom, 0.0)[:2]
-    steps_down = 2 ** (len(model.widths) - 1)
     rules = {
-        "[model] widths: at least two, each at least 1": len(model.widths) < 2 or min(model.widths) < 1,
+        **_model_rules(config.model), **_augmentation_rules(config.augmentation),
+        **_loss_rules(config.loss), **_optimiser_rules(config.optimiser),
+        "[run] data is missing": not config.run.data,
+        "[run] precision must be bfloat16 or float32":
+            config.run.precision not in ("bfloat16", "float32"),
+    }
+    return [text for text, broken in rules.items() if broken]
+
+
+def _model_rules(model: Model) -> dict[str, bool]:
+    steps_down = 2 ** (len(model.widths) - 1)
+    return {
+        "[model] widths: at least two, each at least 1":
+            len(model.widths) < 2 or min(model.widths) < 1,
         f"[model] patch_size must be a multiple of {steps_down} and at least {2 * steps_down}":
             model.patch_size % steps_down != 0 or model.patch_size < 2 * steps_down,
         "[model] dropout must be in 0…0.9": not 0 <= model.dropout <= 0.9,
+    }
+
+
+def _augmentation_rules(augmentation: Augmentation) -> dict[str, bool]:
+    low, high = (*augmentation.resolution_angstrom, 0.0)[:2]
+    return {
         "[augmentation] resolution_angstrom must be two rising numbers from 3 on":
             len(augmentation.resolution_angstrom) != 2 or not 3 <= low <= high,
         "[augmentation] noise_slope must be two rising numbers":
@@ -280,16 +294,25 @@ def _complaints(config: Config) -> list[str]:
             not (0 <= augmentation.stored_noise <= 1 and 0 <= augmentation.sphere <= 1),
         "[augmentation] excess_noise must be at least 1": augmentation.excess_noise < 1,
         "[augmentation] rotation must be any or cube": augmentation.rotation not in ("any", "cube"),
-        "[loss] weights must not be negative":
-            min(loss.inside_weight, loss.error_floor, loss.low_frequency_weight, loss.mask_weight) < 0,
+    }
+
+
+def _loss_rules(loss: Loss) -> dict[str, bool]:
+    weights = loss.inside_weight, loss.error_floor, loss.low_frequency_weight, loss.mask_weight
+    return {
+        "[loss] weights must not be negative": min(weights) < 0,
         "[loss] deepest_recycling must be in 0…10": not 0 <= loss.deepest_recycling <= 10,
-        "[optimiser] give steps or budget_minutes": optimiser.steps <= 0 and optimiser.budget_minutes <= 0,
-        "[optimiser] volumes and patches must be at least 1": min(optimiser.volumes, optimiser.patches) < 1,
+    }
+
+
+def _optimiser_rules(optimiser: Optimiser) -> dict[str, bool]:
+    return {
+        "[optimiser] give steps or budget_minutes":
+            optimiser.steps <= 0 and optimiser.budget_minutes <= 0,
+        "[optimiser] volumes and patches must be at least 1":
+            min(optimiser.volumes, optimiser.patches) < 1,
         "[optimiser] learning rates must be above 0, the last not the larger":
             not 0 < optimiser.last_learning_rate <= optimiser.learning_rate,
         "[optimiser] averaging must be in 0…1": not 0 <= optimiser.averaging < 1,
         "[optimiser] clip must be above 0": optimiser.clip <= 0,
-        "[run] data is missing": not run.data,
-        "[run] precision must be bfloat16 or float32": run.precision not in ("bfloat16", "float32"),
     }
-    return [text for text, broken in rules.items() if broken]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ class Sums:
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
         self._count = 0
+        self._since = time.monotonic()
 
     def add(self, values: Mapping[str, Tensor]) -> None:
         """Add a step's figures."""
@@ -34,10 +36,14 @@ class Sums:
             self._sums[name] = self._sums[name] + value if name in self._sums else value
         self._count += 1
 
+    def rate(self) -> float:
+        """Steps a second since the means were last asked for."""
+        return self._count / max(time.monotonic() - self._since, 1e-9)
+
     def means(self) -> dict[str, float]:
         """Means since the last call."""
         found = {name: float(value) / self._count for name, value in self._sums.items()}
-        self._sums, self._count = {}, 0
+        self._sums, self._count, self._since = {}, 0, time.monotonic()
         return found
 
 

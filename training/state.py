@@ -133,7 +133,8 @@ class State:
         """The network with the averaged weights, ready to be looked at."""
         network = copy.deepcopy(self.network)
         network.load_state_dict(self.average)
-        return network.eval()
+        network.eval()
+        return network
 
     def _config_as_stored(self) -> dict[str, Any]:
         content = dataclasses.asdict(self.config)

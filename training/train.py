@@ -81,8 +81,7 @@ def run(
     team = Team.join(device)
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
-    if team.leads:
-        output.mkdir(parents=True, exist_ok=True)
+    output.mkdir(parents=True, exist_ok=True)
 
     # Data: all of it on the device.
     dataset = Dataset(Path(config.run.data))
@@ -92,6 +91,7 @@ def run(
     )
     if not volumes:
         raise InputError(f"{config.run.data} holds no volumes of the split train")
+    weights = sampling_weights(volumes)
 
     # The network, its average and the optimiser, where an earlier call left them.
     state = State.start(config, team.device)
@@ -100,7 +100,7 @@ def run(
     if team.size > 1:
         called = nn.parallel.DistributedDataParallel(called)
 
-    spent, sums, lap = state.seconds, Sums(), time.monotonic()
+    spent, sums = state.seconds, Sums()
     with Metrics(output, quiet=not team.leads) as metrics:
         while True:
             state.seconds = team.agree(spent + time.monotonic() - began)
@@ -113,9 +113,9 @@ def run(
             torch.manual_seed(seed)
             with torch.no_grad():
                 batch = make_batch(
-                    volumes, sampling_weights(volumes), config.augmentation,
-                    Draw(seed, team.device), count=config.optimiser.volumes,
-                    patches=config.optimiser.patches, patch_size=config.model.patch_size,
+                    volumes, weights, config.augmentation, Draw(seed, team.device),
+                    count=config.optimiser.volumes, patches=config.optimiser.patches,
+                    patch_size=config.model.patch_size,
                 )
             # All processes recycle alike, or they would wait for each other.
             depth = Draw(config.run.seed * 7 + state.step, torch.device("cpu")).integer(
@@ -130,26 +130,33 @@ def run(
             norm = state.update(loss, learning_rate(config, state.step, progress))
             sums.add({"loss": loss.detach(), "gradient": norm, **parts})
 
-            if state.step % AVERAGED_OVER == 0:
-                rate = team.size * len(batch.grid) * AVERAGED_OVER / (time.monotonic() - lap)
+            if state.step % AVERAGED_OVER == 0 or schedule(config, state) >= 1:
                 metrics.write({
-                    "step": state.step, "progress": progress, "minutes": state.seconds / 60,
+                    "step": state.step, "progress": schedule(config, state),
+                    "minutes": state.seconds / 60, "skipped": state.skipped,
                     "learning_rate": learning_rate(config, state.step, progress),
-                    "skipped": state.skipped, "patches_a_second": rate, **sums.means(),
+                    "patches_a_second": team.size * len(batch.grid) * sums.rate(),
+                    **sums.means(),
                 })
-                lap = time.monotonic()
             if team.leads and _due(state.step, config.run.save_every):
                 state.save(output, dataset.fingerprint)
-            if team.leads and watched and _due(state.step, config.run.validate_every):
-                metrics.validation(state.step, validate(state, watched, team.device))
+            if team.leads and _due(state.step, config.run.validate_every):
+                look(state, watched, team.device, metrics)
         if team.leads:
             state.save(output, dataset.fingerprint)
-            if watched and progress >= 1:
-                results = validate(state, watched, team.device)
-                metrics.validation(state.step, results)
-                draw_validation(results, output / "validation.png")
+            look(state, watched if progress >= 1 else [], team.device, metrics)
     team.leave()
     return output / "weights.ckpt"
+
+
+def look(
+    state: State, volumes: Sequence[LoadedVolume], place: torch.device, metrics: Metrics
+) -> None:
+    """Validate, where there are volumes for it, and write down and draw what was seen."""
+    if volumes:
+        results = validate(state, volumes, place)
+        metrics.validation(state.step, results)
+        draw_validation(results, metrics.output / "validation.png")
 
 
 def validate(state: State, volumes: Sequence[LoadedVolume], place: torch.device) -> dict[str, Any]:

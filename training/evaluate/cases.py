@@ -56,7 +56,7 @@ class Case:
     @property
     def last_shell(self) -> int:
         """Shell of the resolution."""
-        return round(self.mask.shape[0] * self.voxel_size / self.resolution)
+        return int(round(self.mask.shape[0] * self.voxel_size / self.resolution))
 
 
 def cases(
@@ -142,7 +142,7 @@ def pure_noise(count: int = 4) -> Iterator[tuple[str, Volume, Volume]]:
 
 
 def phase_randomised(case: Case, beyond: float = 20.0) -> tuple[Volume, Volume]:
-    """A case's input twice, its phases random beyond a resolution (Å): amplitudes without structure."""
+    """A case's input twice, with its own random phases beyond a resolution (Å) each."""
     side = case.noisy.shape[0]
     start = round(side * case.voxel_size / beyond)
     found = []

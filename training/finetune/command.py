@@ -115,7 +115,7 @@ def tune_pair(
     before = block_errors(apply(network.to(place), volume, size), halves, judge)
     after = block_errors(apply(tuned.network.to(place), volume, size), halves, judge)
     untouched = block_errors(halves, halves, judge)
-    report = gain(before, after, untouched)
+    report: dict[str, Any] = {**gain(before, after, untouched)}
     report["kept"] = bool(
         tuned.best_step > 0 and report["gain"] > SIGNIFICANT * report["gain_standard_error"]
     )

@@ -166,7 +166,6 @@ def whole(volume: LoadedVolume) -> tuple[Volume, Volume]:
     return first, second
 
 
-@torch.no_grad()
 def apply(network: BlushNetwork, volume: LoadedVolume, patch_size: int) -> tuple[Volume, Volume]:
     """Denoise both halves patch by patch, as inference does, in float32.
 
@@ -186,7 +185,8 @@ def apply(network: BlushNetwork, volume: LoadedVolume, patch_size: int) -> tuple
         blend = patches.Blend(plan)
         for origin in plan.origins:
             place = tuple(slice(o, o + patch_size) for o in origin)
-            density, logit = network(grid[place][None], local_std[place][None])
+            with torch.no_grad():
+                density, logit = network(grid[place][None], local_std[place][None])
             blend.add(origin, density[0].cpu().numpy(), logit[0].sigmoid().cpu().numpy())
         density_map = blend.finish()[0] * sphere
         found.append(density_map * np.float32(deviation.item()) + np.float32(mean.item()))

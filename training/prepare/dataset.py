@@ -118,8 +118,8 @@ class Dataset:
         try:
             raw = (folder / MANIFEST).read_bytes()
             content = json.loads(raw)
-            if content["format"] != FORMAT:
-                raise InputError(f"{folder / MANIFEST}: format {content['format']!r}, not {FORMAT!r}")
+            if (found := content["format"]) != FORMAT:
+                raise InputError(f"{folder / MANIFEST}: format {found!r}, not {FORMAT!r}")
             self.records = [_record(entry) for entry in content["volumes"]]
         except FileNotFoundError as error:
             raise InputError(
@@ -197,7 +197,7 @@ def write_shard(folder: Path, number: int, pairs: Iterable[TrainingPair]) -> int
         for name, values in arrays.items():
             factor = 1.0 if name == "mask" else scale
             pieces.append((values * np.float32(factor)).astype(np.float16).ravel())
-        kept = ("name", "voxel_size", "resolution", "cluster", "split", "source", "licence", "notes")
+        kept = [f.name for f in dataclasses.fields(pair) if f.name not in (*arrays, "truth")]
         entries.append(
             {key: getattr(pair, key) for key in kept}
             | {"shard": path.name, "offset": offset, "side": side, "arrays": list(arrays)}

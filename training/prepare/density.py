@@ -93,14 +93,16 @@ def squared_frequency(side: int, voxel_size: float) -> Floats:
     return whole[:, None, None] + whole[None, :, None] + half[None, None, :]
 
 
-def filtered(volume: Volume, factor: npt.NDArray[np.floating]) -> Volume:
+def filtered(
+    volume: npt.NDArray[np.floating], factor: npt.NDArray[np.floating] | npt.NDArray[np.bool_]
+) -> Volume:
     """Multiply a volume's half-spectrum (FFT order, origin at element 0) by real factors."""
     spectrum = fft.rfftn(volume)
     spectrum *= factor
     return np.asarray(fft.irfftn(spectrum, volume.shape), dtype=np.float32)
 
 
-def low_pass(volume: Volume, voxel_size: float, resolution: float) -> Volume:
+def low_pass(volume: npt.NDArray[np.floating], voxel_size: float, resolution: float) -> Volume:
     """Gaussian low-pass with half its amplitude at `resolution` Å."""
     squared = squared_frequency(volume.shape[0], voxel_size)
     return filtered(volume, np.exp(-np.log(2) * squared * resolution**2))

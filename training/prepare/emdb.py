@@ -1,4 +1,4 @@
-"""Pairs of half-maps from the EMDB: the paper's selection, downloads that resume and are checked."""
+"""Pairs of half-maps from the EMDB: the paper's selection, and downloads that resume."""
 
 from __future__ import annotations
 

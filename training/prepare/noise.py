@@ -44,7 +44,8 @@ def ctf_weight(
     defocus = rng.uniform(lowest, lowest + rng.uniform(5e3, 2e4), 200)[:, None]
     amplitude = rng.uniform(0.07, 0.12)
     squared = np.square(np.asarray(frequency, dtype=np.float64)).ravel()
-    phase = np.pi * wavelength * defocus * squared - np.pi / 2 * aberration * wavelength**3 * squared**2
+    spherical = np.pi / 2 * aberration * wavelength**3 * squared**2
+    phase = np.pi * wavelength * defocus * squared - spherical
     value = np.mean(np.sin(phase + np.arcsin(amplitude)) ** 2, axis=0)
     return np.asarray((value / 0.5).reshape(np.shape(frequency)))
 
@@ -153,7 +154,7 @@ def shell_power(spectrum: npt.NDArray[np.complexfloating], shells: npt.NDArray[n
 
 def shell_numbers(side: int) -> npt.NDArray[np.intp]:
     """Nearest shell of every element of a half-spectrum, FFT order."""
-    return np.rint(np.sqrt(squared_frequency(side, 1.0)) * side).astype(np.intp)
+    return np.asarray(np.rint(np.sqrt(squared_frequency(side, 1.0)) * side), dtype=np.intp)
 
 
 def noise_scale(signal: Floats, noise: Floats, shell: float) -> float:

@@ -51,10 +51,8 @@ def contact_sheet(
         Prepared pairs to show, spread over the data set.
     """
     plt = pyplot()
-    chosen = [
-        dataset.records[i]
-        for i in np.linspace(0, len(dataset.records) - 1, min(count, len(dataset.records)), dtype=int)
-    ]
+    last = len(dataset.records) - 1
+    chosen = [dataset.records[i] for i in np.linspace(0, last, min(count, last + 1), dtype=int)]
     shown = {path.name: read_map(path) for path in real_maps}
     columns = max(len(chosen), len(shown))
     figure = plt.figure(figsize=(2.1 * columns, 11.5), layout="constrained")
@@ -90,8 +88,8 @@ def contact_sheet(
 
 def _to_show(dataset: Dataset, record: Record) -> list[npt.NDArray[np.float32]]:
     arrays = {name: a.astype(np.float32) for name, a in dataset.load(record).items()}
-    clean = arrays.get("truth", (arrays["half_1"] + arrays["half_2"]) / 2)
-    return [arrays["half_1"], clean, arrays["mask"]]
+    mean = np.asarray((arrays["half_1"] + arrays["half_2"]) / 2, dtype=np.float32)
+    return [arrays["half_1"], arrays.get("truth", mean), arrays["mask"]]
 
 
 def _slice(axis: Any, volume: Volume, label: str) -> None:

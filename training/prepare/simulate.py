@@ -124,7 +124,7 @@ def _b_factors(
     own = np.clip(atoms.b_factors, 1, 200)
     mean = rng.uniform(*settings.mean_b)
     radius = np.linalg.norm(positions, axis=1)
-    b_factors = mean * (0.4 + 0.6 * own / own.mean())
+    b_factors = np.asarray(mean * (0.4 + 0.6 * own / own.mean()))
     b_factors += rng.uniform(0, 60) * (radius / max(float(radius.max()), 1.0)) ** 2
     if rng.random() < 0.3:
         centre = positions[rng.integers(len(positions))]
@@ -133,7 +133,7 @@ def _b_factors(
         b_factors += rng.uniform(80, 350) * np.exp(-(near**2))
         notes["floppy_region"] = True
     notes["mean_b"] = round(float(b_factors.mean()), 1)
-    return np.clip(b_factors, 20, 500).astype(np.float32)
+    return np.asarray(np.clip(b_factors, 20, 500), dtype=np.float32)
 
 
 def _ensemble(
@@ -216,8 +216,10 @@ def _halves(
         if overfitted:
             high = np.clip(shells / (0.6 * shell) - 0.5, 0, 1).astype(np.float32)
             rays = fft.rfftn(noise.streaks(side, rng)) * high
-            power = noise.shell_power(rays, shells), noise.shell_power(spectrum, shells)
-            spectrum += overfitted * noise.noise_scale(power[1], power[0], shell) * rays / 2.45
+            strength = noise.noise_scale(
+                noise.shell_power(spectrum, shells), noise.shell_power(rays, shells), shell
+            ) / np.sqrt(1 / noise.HALF_MAP_FSC - 1)
+            spectrum += overfitted * strength * rays
         spectrum *= colour
         added = np.asarray(fft.irfftn(spectrum, clean.shape), dtype=np.float32)
         if fading is not None:
