@@ -19,14 +19,19 @@ from training.prepare.dataset import TrainingPair
 from training.prepare.density import low_pass, soft_mask
 
 MODEL_VOXEL_SIZE = 1.5
-MASK_RESOLUTION = 15.0
-MASK_SIGMAS = 5.0
-"""Of the noise at that resolution, above which density belongs to a molecule."""
-MASK_SHARE = 0.12
-"""Of the strongest density (its 99.9th percentile), below which it never does."""
+COARSEST_DETAIL, FINEST_DETAIL = 12.0, 5.0
+"""Å. Ordered parts have power in this band; micelles and disordered parts have little."""
+WINDOW = 12.0
+"""Å, over which that power is averaged."""
+NOISE_SIGMAS = 5.0
+"""Of the noise's power, above which detail belongs to a molecule."""
+DETAIL_SHARE = 0.06
+"""Of the strongest detail (its 99.9th percentile), below which it never does."""
 SMALLEST_PART = 0.05
 """Of the largest part, below which a part is left out of the mask."""
-MASK_RADIUS, MASK_EDGE = 3.0, 8.0
+SMALLEST_MOLECULE = 5000.0
+"""Å³; about 4 kDa."""
+MASK_RADIUS, MASK_EDGE = 2.0, 8.0
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,11 @@ def read_pair(files: PairOfFiles, worst_resolution: float = 4.0) -> TrainingPair
 
 
 def find_mask(half_1: Volume, half_2: Volume, voxel_size: float, name: str) -> Volume:
-    """Soft mask around the density that stands out of the noise at 15 Å.
+    """Soft mask around what shows detail, from 12 to 5 Å, that both halves share.
+
+    The local power of the mean's detail less that of the difference's is that of the
+    signal. A micelle is strong but smooth, and so is left out; where it is as uneven as
+    a small protein, a mask made by hand is better.
 
     Parameters
     ----------
@@ -117,15 +126,19 @@ def find_mask(half_1: Volume, half_2: Volume, voxel_size: float, name: str) -> V
     InputError
         Nothing stands out.
     """
-    smooth = low_pass((half_1 + half_2) / 2, voxel_size, MASK_RESOLUTION)
-    noise = float(low_pass((half_1 - half_2) / 2, voxel_size, MASK_RESOLUTION).std())
-    background = float(np.median(smooth))
-    strongest = float(np.percentile(smooth, 99.9)) - background
-    inside = smooth - background > max(MASK_SIGMAS * noise, MASK_SHARE * strongest)
+    def power(volume: npt.NDArray[np.floating]) -> Volume:
+        detail = low_pass(volume, voxel_size, FINEST_DETAIL)
+        detail -= low_pass(volume, voxel_size, COARSEST_DETAIL)
+        return low_pass(np.square(detail), voxel_size, WINDOW)
+
+    noise = power((half_1 - half_2) / 2)
+    signal = power((half_1 + half_2) / 2) - noise
+    strongest = float(np.percentile(signal, 99.9))
+    inside = signal > max(NOISE_SIGMAS * float(noise.std()), DETAIL_SHARE * strongest)
     labels, count = ndimage.label(inside)
-    if not count:
-        raise InputError(f"{name}: no density stands out of the noise at {MASK_RESOLUTION:g} Å")
-    sizes: npt.NDArray[np.intp] = np.bincount(labels.ravel())[1:]
+    sizes: npt.NDArray[np.intp] = np.bincount(labels.ravel(), minlength=2)[1:]
+    if not count or sizes.max() < SMALLEST_MOLECULE / voxel_size**3:
+        raise InputError(f"{name}: no molecule stands out of the noise: give a mask")
     kept = np.isin(labels, np.flatnonzero(sizes >= SMALLEST_PART * sizes.max()) + 1)
     distance = ndimage.distance_transform_edt(~kept, voxel_size)
     return soft_mask(np.asarray(distance, dtype=np.float32), MASK_RADIUS, MASK_EDGE)

@@ -128,7 +128,7 @@ def _b_factors(
     b_factors += rng.uniform(0, 60) * (radius / max(float(radius.max()), 1.0)) ** 2
     if rng.random() < 0.3:
         centre = positions[rng.integers(len(positions))]
-        reach = rng.uniform(10, 25)
+        reach = min(rng.uniform(10, 25), 0.4 * float(radius.max()))
         near = np.linalg.norm(positions - centre, axis=1) / reach
         b_factors += rng.uniform(80, 350) * np.exp(-(near**2))
         notes["floppy_region"] = True
