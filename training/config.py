@@ -15,6 +15,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+SMALLEST_PATCH = 32
+"""Voxels: inference needs an inner part within the margins of its window."""
 OFFICIAL_WIDTHS = (16, 32, 64, 128, 256, 256)
 
 
@@ -268,11 +270,12 @@ def _complaints(config: Config) -> list[str]:
 
 def _model_rules(model: Model) -> dict[str, bool]:
     steps_down = 2 ** (len(model.widths) - 1)
+    smallest = max(2 * steps_down, SMALLEST_PATCH)
     return {
         "[model] widths: at least two, each at least 1":
             len(model.widths) < 2 or min(model.widths) < 1,
-        f"[model] patch_size must be a multiple of {steps_down} and at least {2 * steps_down}":
-            model.patch_size % steps_down != 0 or model.patch_size < 2 * steps_down,
+        f"[model] patch_size must be a multiple of {steps_down} and at least {smallest}":
+            model.patch_size % steps_down != 0 or model.patch_size < smallest,
         "[model] dropout must be in 0…0.9": not 0 <= model.dropout <= 0.9,
     }
 

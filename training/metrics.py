@@ -30,6 +30,10 @@ class Sums:
         self._count = 0
         self._since = time.monotonic()
 
+    def __len__(self) -> int:
+        """Steps since the means were last asked for."""
+        return self._count
+
     def add(self, values: Mapping[str, Tensor]) -> None:
         """Add a step's figures."""
         for name, value in values.items():

@@ -84,13 +84,7 @@ def run(
     output.mkdir(parents=True, exist_ok=True)
 
     # Data: all of it on the device.
-    dataset = Dataset(Path(config.run.data))
-    volumes = load_volumes(dataset, dataset.of_split("train"), team.device)
-    watched = load_volumes(
-        dataset, dataset.of_split("validation")[: config.run.validation_volumes], team.device
-    )
-    if not volumes:
-        raise InputError(f"{config.run.data} holds no volumes of the split train")
+    dataset, volumes, watched = load(config, team.device)
     weights = sampling_weights(volumes)
 
     # The network, its average and the optimiser, where an earlier call left them.
@@ -130,23 +124,42 @@ def run(
             norm = state.update(loss, learning_rate(config, state.step, progress))
             sums.add({"loss": loss.detach(), "gradient": norm, **parts})
 
-            if state.step % AVERAGED_OVER == 0 or schedule(config, state) >= 1:
-                metrics.write({
-                    "step": state.step, "progress": schedule(config, state),
-                    "minutes": state.seconds / 60, "skipped": state.skipped,
-                    "learning_rate": learning_rate(config, state.step, progress),
-                    "patches_a_second": team.size * len(batch.grid) * sums.rate(),
-                    **sums.means(),
-                })
+            if state.step % AVERAGED_OVER == 0:
+                metrics.write(figures(state, sums, team))
             if team.leads and _due(state.step, config.run.save_every):
                 state.save(output, dataset.fingerprint)
             if team.leads and _due(state.step, config.run.validate_every):
                 look(state, watched, team.device, metrics)
+        if sums:
+            metrics.write(figures(state, sums, team))
         if team.leads:
             state.save(output, dataset.fingerprint)
             look(state, watched if progress >= 1 else [], team.device, metrics)
     team.leave()
     return output / "weights.ckpt"
+
+
+def load(
+    config: Config, place: torch.device
+) -> tuple[Dataset, list[LoadedVolume], list[LoadedVolume]]:
+    """The data set, its volumes to train on, and those to validate with; on the device."""
+    dataset = Dataset(Path(config.run.data))
+    chosen = dataset.of_split("train")
+    if not chosen:
+        raise InputError(f"{config.run.data} holds no volumes of the split train")
+    watched = dataset.of_split("validation")[: config.run.validation_volumes]
+    return dataset, load_volumes(dataset, chosen, place), load_volumes(dataset, watched, place)
+
+
+def figures(state: State, sums: Sums, team: Team) -> dict[str, float]:
+    """A line of the metrics: where the training stands, and means since the last line."""
+    config, progress = state.config, schedule(state.config, state)
+    patches = 2 * config.optimiser.volumes * config.optimiser.patches * team.size
+    return {
+        "step": state.step, "progress": progress, "minutes": state.seconds / 60,
+        "learning_rate": learning_rate(config, state.step, progress),
+        "skipped": state.skipped, "patches_a_second": patches * sums.rate(), **sums.means(),
+    }
 
 
 def look(

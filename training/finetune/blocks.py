@@ -9,7 +9,7 @@ from scipy import ndimage
 from blush_onnx.errors import InputError
 from blush_onnx.fourier import Volume
 
-BLOCK = 16
+BLOCK = 12
 """Side of a block, voxels."""
 GAP = 3
 """Voxels about a held-out block that no set has: their noise is its noise in part."""

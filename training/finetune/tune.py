@@ -148,7 +148,8 @@ def tune(
         norm = nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
         if math.isfinite(float(norm)):
             optimiser.step()
-            _average(average, trained, settings.averaging)
+            # Short at first, so that the average follows from the start.
+            _average(average, trained, min(settings.averaging, (1 + step) / (10 + step)))
         step += 1
         if step % settings.check_every == 0:
             error = float(np.mean(block_errors(apply(average, volume, patch_size), halves, stop)))

@@ -29,8 +29,8 @@ DETAIL_SHARE = 0.06
 """Of the strongest detail (its 99.9th percentile), below which it never does."""
 SMALLEST_PART = 0.05
 """Of the largest part, below which a part is left out of the mask."""
-SMALLEST_MOLECULE = 5000.0
-"""Å³; about 4 kDa."""
+SMALLEST_MOLECULE = 1500.0
+"""Å³ of strong detail; about that of 4 kDa."""
 MASK_RADIUS, MASK_EDGE = 2.0, 8.0
 
 

@@ -70,7 +70,7 @@ def simulate(atoms: Atoms, seed: int, settings: Settings) -> TrainingPair:
     b_factors = _b_factors(atoms, atoms_xyz, settings, rng, notes)
     clean = _ensemble(atoms, atoms_xyz, b_factors, side, voxel_size, rng, notes)
     near = density.distance_to_atoms(atoms_xyz, side, voxel_size)
-    protein = density.soft_mask(near, 2.0, 3.0)
+    protein = density.soft_mask(near, 1.0, 3.0)
     unit = float(clean[near < 2].mean())
     if atoms.membrane or rng.random() < 0.08:
         disc = bool(rng.random() < 0.4)

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from blush_onnx.fourier import Volume
+from tests.conftest import TINY_CHECKPOINT
+from tests.training.conftest import compact_chain, write_structure
+from training.evaluate import cases, command, denoisers, scores
+from training.evaluate.cases import Case
+from training.evaluate.scores import Result
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def case() -> Case:
+    return cases.make_case(compact_chain(), 5.0, 1, uneven=True, largest_box=64)
+
+
+def perfect(volume: Volume, case: Case | None) -> Result:
+    return (volume * 0, None) if case is None else (case.target, case.mask)
+
+
+def inventive(volume: Volume, _case: Case | None) -> Result:
+    """Sees the same particle in everything."""
+    axis = np.arange(volume.shape[0]) - volume.shape[0] // 2
+    squared = axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2
+    pattern = np.cos(axis * 1.1)[:, None, None] * np.cos(axis * 0.9)[:, None] * np.cos(axis * 1.3)
+    added = volume.std() * 3 * pattern * np.exp(-squared / 150)
+    return (volume + added).astype(np.float32), None
+
+
+def test_the_identity_scores_one(case: Case) -> None:
+    found, curves = scores.score_case(case, denoisers.identity, repeats=True)
+    for name in ("error", "inside", "solvent", "fsc_lost", "weak_direction", "repeats"):
+        assert found[name] == pytest.approx(1, abs=1e-6), name
+    assert curves["before"] == curves["after"]
+
+
+def test_the_truth_scores_zero(case: Case) -> None:
+    found, _ = scores.score_case(case, perfect, repeats=False)
+    assert found["error"] == 0
+    assert found["fsc_after"] == pytest.approx(1, abs=1e-6)
+    assert found["mask_iou"] == 1
+
+
+def test_the_wiener_filter_is_the_best_radial_one(case: Case) -> None:
+    errors = {
+        name: scores.score_case(case, denoise, repeats=False)[0]["error"]
+        for name, denoise in denoisers.FILTERS.items()
+    }
+    assert errors["wiener"] < errors["gaussian"] < 1
+
+
+def test_a_case_falls_at_its_resolution_and_is_the_same_again(case: Case) -> None:
+    again = cases.make_case(compact_chain(), 5.0, 1, uneven=True, largest_box=64)
+    np.testing.assert_array_equal(case.noisy, again.noisy)
+    shell = case.last_shell
+    assert shell == round(64 * 1.5 / 5)
+    # One half's noise N at FSC 0.143 is six times the signal S: S/(S + N) = 0.143.
+    assert case.wiener[shell - 2 : shell + 3].mean() == pytest.approx(0.143, abs=0.08)
+
+
+def test_an_uneven_case_has_less_along_its_weak_direction(case: Case) -> None:
+    cone = cases.weak_cone(case)
+    from scipy import fft
+
+    before, target = (np.abs(fft.rfftn(v)[cone]) for v in (case.noisy, case.target))
+    even = cases.make_case(compact_chain(), 5.0, 1, uneven=False, largest_box=64)
+    same_noise = np.abs(fft.rfftn(even.noisy)[cone])
+    assert before.sum() < 0.9 * same_noise.sum()
+    assert target.sum() > 0
+
+
+def test_repeats_that_drift_are_seen(case: Case) -> None:
+    def blurring(volume: Volume, given: Case | None) -> Result:
+        return denoisers.gaussian(volume, given)
+
+    found, _ = scores.score_case(case, blurring, repeats=True)
+    assert found["repeats"] > 1.02
+
+
+def test_invention_fails_the_gate(case: Case) -> None:
+    row = scores.score_noise(inventive) | scores.score_phase_randomised(case, inventive)
+    assert command.gate(row)
+    for harmless in (denoisers.identity, perfect):
+        row = scores.score_noise(harmless) | scores.score_phase_randomised(case, harmless)
+        assert command.gate(row) == []
+
+
+def test_random_phases_keep_amplitudes_and_low_frequencies(case: Case) -> None:
+    from blush_onnx import fourier
+
+    first, second = cases.phase_randomised(case)
+    original = fourier.forward(case.noisy)
+    for volume in (first, second):
+        spectrum = fourier.forward(volume)
+        np.testing.assert_allclose(
+            np.abs(spectrum), np.abs(original), atol=1e-3 * np.abs(original).max()
+        )
+        assert spectrum[1, 1, 1] == pytest.approx(original[1, 1, 1], rel=1e-3)
+    assert np.corrcoef(first.ravel(), second.ravel())[0, 1] < 0.999
+
+
+def test_the_score_is_the_geometric_mean_of_its_rows() -> None:
+    row: dict[str, float | str] = {
+        "resolution": 5.0, "error": 0.25, "inside": 0.5, "solvent": 0.125, "fsc_lost": 0.5,
+        "fsc_before": 0.9, "fsc_after": 0.95, "repeats": 2.0,
+    }
+    found = scores.summary([row], {"noise": 0.5, "noise_shared": 0.0})
+    expected = (0.25 * 0.5 * 0.5 * 0.125 * 0.5 * 0.5 * 2.0) ** (1 / 7)
+    assert found["score"] == pytest.approx(expected)
+    assert found["fsc_not_worse_5A"] == 1
+
+
+def test_a_blurring_model_loses_in_the_rows(case: Case) -> None:
+    blurred = dataclasses.replace(case, noisy=case.target.copy())
+    before = scores.score_case(case, denoisers.gaussian, repeats=False)[0]
+    assert before["fsc_after"] <= before["fsc_before"] + 1e-3
+    assert blurred.mask is case.mask
+
+
+def test_the_command_writes_table_rows_and_curves(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    (tmp_path / "structures").mkdir()
+    write_structure(compact_chain(), tmp_path / "structures" / "toy.pdb")
+    (tmp_path / "structures" / "manifest.tsv").write_text("pdb\tsplit\ntoy\theld_out\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "training", "evaluate", str(TINY_CHECKPOINT), "--structures",
+         str(tmp_path / "structures"), "--resolutions", "5,8", "--largest-box", "64",
+         "--output", str(tmp_path / "out"), "--no-repeats"],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "| squared error to the truth | 1.000 |" in done.stdout
+    table = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert list(table) == ["identity", "gaussian", "wiener", "tiny"]
+    assert (tmp_path / "out" / "cases.csv").read_text().count("\n") == 1 + 2 * 4
+    assert (tmp_path / "out" / "curves.png").stat().st_size > 1000
+
+
+def test_a_split_without_structures_is_an_error(tmp_path: Path) -> None:
+    write_structure(compact_chain(), tmp_path / "toy.pdb")
+    done = subprocess.run(
+        [sys.executable, "-m", "training", "evaluate", "--structures", str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert "held_out" in done.stderr
