@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from blush_onnx import masks
+from blush_onnx import fsc, masks
 
 
 def test_the_radial_mask_is_one_inside_and_zero_outside() -> None:
@@ -89,3 +89,21 @@ def test_the_warning_of_a_tight_box_says_which_one_to_take() -> None:
     warning = masks.tight_box_warning(128.0, 1.5, 94.0)
     assert warning is not None
     assert "at least 139 Å, better 184 Å" in warning
+
+
+def test_a_tight_box_costs_low_frequencies_and_a_roomy_one_nothing() -> None:
+    """A particle of 94 Å put through the spheres, once as input and twice as output."""
+    rng = np.random.default_rng(0)
+    lowest = {}
+    for side in (86, 102, 132):
+        axis = np.arange(132) - 66
+        radius = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2)
+        particle = rng.standard_normal((132,) * 3) * (radius < 44 / 1.5)
+        place = (masks.centred(132, side),) * 3
+        particle = particle[place].astype(np.float32)
+        sphere = masks.refinement_sphere(side, 1.5, 94.0)
+        through = fsc.fsc(particle, particle * sphere**3)
+        lowest[side] = through[1 : side // 4].min()
+    assert lowest[86] < 0.9  # 129 Å: warned of
+    assert lowest[102] > 0.97  # 153 Å
+    assert lowest[132] > 0.9999  # 198 Å, more than 90 Å wider

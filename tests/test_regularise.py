@@ -216,3 +216,15 @@ def test_arguments_that_do_not_fit_are_refused(tiny_denoiser: Denoiser) -> None:
     for call, message in calls:
         with pytest.raises(InputError, match=message):
             call()
+
+
+@pytest.mark.parametrize(("diameter", "warns"), [(60.0, False), (90.0, True), (None, False)])
+def test_a_particle_that_fills_its_box_is_warned_of(
+    tiny_denoiser: Denoiser, diameter: float | None, warns: bool
+) -> None:
+    half = blob_and_noise((64, 64, 64), 1)  # 64 voxels of 2 Å: one half at 83 Å
+    result = regularise_half(
+        half, 2.0, fsc=np.linspace(1, 0, 33), denoiser=tiny_denoiser, particle_diameter=diameter,
+        stride=43,
+    )
+    assert any("is tight for a particle" in warning for warning in result.warnings) == warns

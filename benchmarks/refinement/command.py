@@ -12,8 +12,10 @@ import click
 from benchmarks.refinement.plan import ARMS, LEVELS, planned
 from benchmarks.refinement.results import markdown_table, read_rows
 from blush_onnx.errors import BlushError
+from blush_onnx.masks import tight_box_warning
 
 BOX = 64
+MODEL_VOXEL_SIZE = 1.5
 RESULTS = "refinement.csv"
 
 
@@ -84,6 +86,9 @@ def refinement(
         f"{truth.name}: particle diameter {truth.particle_diameter:g} Å in a box of "
         f"{BOX * pixel_size:g} Å; {len(runs)} runs"
     )
+    box = BOX * pixel_size
+    if warning := tight_box_warning(box, MODEL_VOXEL_SIZE, truth.particle_diameter):
+        click.echo(f"Warning: {warning}")
     results.parent.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that RELION is ended too
     bench = Bench(
