@@ -6,43 +6,57 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
 
 from blush_onnx.errors import InputError
-from export.__main__ import load_checkpoint
+from blush_onnx.models import Model
+from blush_onnx.network import weights_of_graph
 from export.network import BlushNetwork
-from training.config import Model
+from training import config
+from training.sources import read_model
 
 VOXEL_SIZE = 1.5
 NO_DEFINITION = 'raise RuntimeError("these weights carry no program: read them with blush-onnx")\n'
 
 
-def new_network(settings: Model) -> BlushNetwork:
+def network_of(model: Model) -> BlushNetwork:
+    """A model's network in PyTorch, its weights read from the ONNX file."""
+    state = weights_of_graph(onnx.load_model_from_string(model.content))
+    return BlushNetwork.from_state(
+        {key: torch.from_numpy(np.array(value, dtype=np.float32)) for key, value in state.items()}
+    )
+
+
+def new_network(settings: config.Model) -> BlushNetwork:
     """The network at its start: the identity, or the weights that the settings name.
 
     Raises
     ------
     ModelError
-        The weights are unreadable.
+        The model to start from is unknown or unreadable.
     InputError
-        They have other widths.
+        It has other widths or another patch.
     """
-    if settings.start_from:
-        _, network = load_checkpoint(Path(settings.start_from))
-        found = tuple(
-            len(block.double_conv["conv2"].bias) for block in (network.inc, *network.down)
-        )
-        if found != settings.widths:
-            raise InputError(
-                f"{settings.start_from} has the widths {found}, the configuration {settings.widths}"
-            )
-        network.dropout = nn.Dropout3d(settings.dropout)
-        network.train()
+    if not settings.start_from:
+        network = BlushNetwork(settings.widths, settings.dropout)
+        nn.init.zeros_(network.outc.weight)
+        nn.init.zeros_(network.outc.bias)
         return network
-    network = BlushNetwork(settings.widths, settings.dropout)
-    nn.init.zeros_(network.outc.weight)
-    nn.init.zeros_(network.outc.bias)
+    source = read_model(settings.start_from)
+    network = network_of(source)
+    blocks = (network.inc, *network.down)
+    found = tuple(len(block.double_conv["conv2"].bias) for block in blocks)
+    if (found, source.config.patch_size) != (settings.widths, settings.patch_size):
+        raise InputError(
+            f"{settings.start_from} has the widths {found} and patches of "
+            f"{source.config.patch_size}, the configuration {settings.widths} and "
+            f"{settings.patch_size}"
+        )
+    network.dropout = nn.Dropout3d(settings.dropout)
+    network.train()
     return network
 
 

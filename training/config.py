@@ -33,7 +33,8 @@ class Model:
     dropout : float
         Share of the coarsest level's channels, 0…0.9.
     start_from : str
-        Checkpoint to take the first weights from; empty: random, last layer zero.
+        Model to take the first weights from: a registered name, a folder, an .onnx file or
+        a checkpoint; empty: random, last layer zero.
     """
 
     widths: tuple[int, ...] = OFFICIAL_WIDTHS

@@ -17,6 +17,7 @@ from training.evaluate import cases, denoisers, scores
 from training.evaluate.scores import Denoise, Scores
 from training.prepare.command import read_atoms
 from training.prepare.structures import Atoms
+from training.sources import read_model
 
 ROWS = {
     "score": "score (geometric mean)",
@@ -69,7 +70,7 @@ def evaluate(
         raise click.UsageError(f"--resolutions {resolutions}: numbers with commas") from error
     judged: dict[str, Denoise] = dict(denoisers.FILTERS) if filters else {}
     for name in models:
-        model = denoisers.read_model(name)
+        model = read_model(name)
         judged[model.config.name] = denoisers.network(model, denoisers.threads())
     output.mkdir(parents=True, exist_ok=True)
     rows, curves = judge(judged, chosen, wanted, largest_box, repeats=repeats)

@@ -3,36 +3,16 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 
 from blush_onnx import Denoiser, fourier
-from blush_onnx.checkpoint import read_checkpoint
-from blush_onnx.conversion import build_model
 from blush_onnx.fourier import Volume
-from blush_onnx.models import Model, load_model
+from blush_onnx.models import Model
 from training.evaluate.cases import Case
 from training.evaluate.scores import Denoise, Result
 
 STRIDE = 32
-CHECKPOINTS = (".ckpt", ".pt", ".gz")
-
-
-def read_model(model: str) -> Model:
-    """A model of the registry, a folder, an .onnx file, or a checkpoint in the official layout.
-
-    Raises
-    ------
-    ModelError
-        Unknown or unreadable.
-    """
-    path = Path(model)
-    if path.suffix not in CHECKPOINTS:
-        return load_model(model)
-    name = path.stem if path.stem != "weights" else path.resolve().parent.name
-    config, content = build_model(read_checkpoint(path), name)
-    return Model(config, content, path, str(config.sha256))
 
 
 def network(model: Model, threads: int | None = None) -> Denoise:

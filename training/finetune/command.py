@@ -12,7 +12,6 @@ from typing import Any
 import click
 import numpy as np
 import numpy.typing as npt
-import onnx
 import torch
 
 from blush_onnx import Denoiser, conversion, fourier, registry
@@ -20,14 +19,12 @@ from blush_onnx.errors import BlushError
 from blush_onnx.fourier import Volume
 from blush_onnx.fsc import fsc, randomise_phases
 from blush_onnx.models import Model
-from blush_onnx.network import weights_of_graph
-from export.network import BlushNetwork
-from training.checkpoints import save_weights
-from training.evaluate.denoisers import read_model
+from training.checkpoints import network_of, save_weights
 from training.finetune.blocks import block_errors, divide
 from training.finetune.tune import Settings, Tuned, apply, tune, volume_of, whole
 from training.prepare.dataset import TrainingPair
 from training.prepare.half_maps import PairOfFiles, read_pair
+from training.sources import read_model
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 NOT_INDEPENDENT = (
@@ -127,14 +124,6 @@ def tune_pair(
     }
     tuned.network.to("cpu")
     return report, tuned
-
-
-def network_of(model: Model) -> BlushNetwork:
-    """A model's network in PyTorch, its weights read from the ONNX file."""
-    state = weights_of_graph(onnx.load_model_from_string(model.content))
-    return BlushNetwork.from_state(
-        {key: torch.from_numpy(np.array(value, dtype=np.float32)) for key, value in state.items()}
-    )
 
 
 def gain(
