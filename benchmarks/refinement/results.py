@@ -101,13 +101,12 @@ def markdown_table(rows: Sequence[Row]) -> str:
     str
         Resolutions are in Å; a range in brackets where the seeds differ.
     """
+    names = ("structure", "particles", "pixel_size", "snr", "level", "arm", "model")
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
-        groups[row["structure"], row["particles"], row["level"], row["arm"], row["model"]].append(
-            row
-        )
-    header = ["structure", "particles", "level", "arm", "model", "seeds", *TABLE]
-    lines = [header, ["---"] * 5 + ["---:"] * (len(header) - 5)]
+        groups[tuple(row[name] for name in names)].append(row)
+    header = [*names, "seeds", *TABLE]
+    lines = [header, ["---"] * len(names) + ["---:"] * (len(header) - len(names))]
     for key, group in groups.items():
         lines.append([*key, str(len(group)), *(_averaged(group, name) for name in TABLE)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
