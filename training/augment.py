@@ -301,7 +301,8 @@ def _uneven(side: int, draw: Draw, device: torch.device) -> Tensor:
     """Amplitude of noise that is stronger about one direction, where few views have a slice."""
     excess = draw.uniform(0, 1.5) if draw.uniform() < 0.5 else 0.0
     cosine = _along(side, draw.direction(), device) / radius(side, device).clamp(min=1)
-    return torch.exp(excess * (cosine.square() - 1 / 3))
+    amplitude = torch.exp(excess * cosine.square())
+    return amplitude / amplitude.square().mean().sqrt()
 
 
 def _along(side: int, direction: tuple[float, float, float], device: torch.device) -> Tensor:

@@ -263,6 +263,10 @@ def _complaints(config: Config) -> list[str]:
         **_model_rules(config.model), **_augmentation_rules(config.augmentation),
         **_loss_rules(config.loss), **_optimiser_rules(config.optimiser),
         "[run] data is missing": not config.run.data,
+        "[run] numbers must not be negative": min(
+            config.run.seed, config.run.validate_every, config.run.save_every,
+            config.run.validation_volumes, config.run.threads,
+        ) < 0,
         "[run] precision must be bfloat16 or float32":
             config.run.precision not in ("bfloat16", "float32"),
     }
@@ -296,6 +300,8 @@ def _augmentation_rules(augmentation: Augmentation) -> dict[str, bool]:
             not 0 <= augmentation.target_anisotropy <= augmentation.anisotropy,
         "[augmentation] stored_noise and sphere must be in 0…1":
             not (0 <= augmentation.stored_noise <= 1 and 0 <= augmentation.sphere <= 1),
+        "[augmentation] outside_resolution_angstrom must be at least 3":
+            augmentation.outside_resolution_angstrom < 3,
         "[augmentation] excess_noise must be at least 1": augmentation.excess_noise < 1,
         "[augmentation] rotation must be any or cube": augmentation.rotation not in ("any", "cube"),
     }
@@ -319,4 +325,8 @@ def _optimiser_rules(optimiser: Optimiser) -> dict[str, bool]:
             not 0 < optimiser.last_learning_rate <= optimiser.learning_rate,
         "[optimiser] averaging must be in 0…1": not 0 <= optimiser.averaging < 1,
         "[optimiser] clip must be above 0": optimiser.clip <= 0,
+        "[optimiser] steps, budget_minutes, warm_up_steps, weight_decay must not be negative": min(
+            optimiser.steps, optimiser.budget_minutes, optimiser.warm_up_steps,
+            optimiser.weight_decay,
+        ) < 0,
     }

@@ -41,7 +41,8 @@ def recycled(network: Network, batch: Batch, times: int) -> tuple[Tensor, Tensor
     with torch.no_grad():
         for _ in range(times):
             grid = network(grid, local_std)[0].float()
-            local_std = local_std_of_patches(grid) / batch.std_scale[:, None, None, None]
+            with torch.autocast(grid.device.type, enabled=False):
+                local_std = local_std_of_patches(grid) / batch.std_scale[:, None, None, None]
     return grid, local_std
 
 

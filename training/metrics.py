@@ -58,18 +58,23 @@ class Metrics:
     ----------
     output : Path
         The run's folder.
+    step : int
+        Where the training stands: lines of steps beyond it, of a call that was cut off
+        after its last state, are taken out.
     quiet : bool
         Whether another process does it.
     """
 
-    def __init__(self, output: Path, *, quiet: bool) -> None:
-        self.output, self.quiet = output, quiet
+    def __init__(self, output: Path, step: int, *, quiet: bool) -> None:
+        self.output, self.step, self.quiet = output, step, quiet
         self.bar: Any = None
         self.board: Any = None
 
     def __enter__(self) -> Metrics:
         """Open what there is."""
         if not self.quiet:
+            for name in ("metrics.csv", "validation.csv"):
+                _cut_back(self.output / name, self.step)
             self.bar = tqdm(total=100, unit="%", disable=None, bar_format="{l_bar}{bar}| {postfix}")
             with contextlib.suppress(ImportError):
                 from torch.utils.tensorboard import SummaryWriter
@@ -115,6 +120,18 @@ class Metrics:
             for key, value in values.items():
                 if key not in ("step", "recycled"):
                     self.board.add_scalar(f"{kind}/{key}", value, values["step"])
+
+
+def _cut_back(path: Path, step: int) -> None:
+    """Take lines of later steps out of a file."""
+    if not path.is_file():
+        return
+    with path.open(newline="", encoding="utf-8") as stream:
+        header, *rows = csv.reader(stream)
+    kept = [row for row in rows if int(row[0]) <= step]
+    if len(kept) < len(rows):
+        with path.open("w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerows([header, *kept])
 
 
 def draw_validation(results: dict[str, Any], path: Path) -> None:

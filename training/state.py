@@ -45,10 +45,27 @@ class State:
     seconds: float = 0.0
 
     @classmethod
-    def start(cls, config: Config, place: torch.device) -> State:
-        """The beginning: see :func:`training.checkpoints.new_network`."""
+    def start(cls, config: Config, place: torch.device, path: Path, data: str) -> State:
+        """The beginning, or where an earlier call ended.
+
+        Parameters
+        ----------
+        config : Config
+        place : torch.device
+        path : Path
+            Of an earlier call's state; may be missing.
+        data : str
+            Fingerprint of the data set.
+
+        Raises
+        ------
+        InputError
+            It was another configuration (but for ``[run]``) or other data.
+        """
         torch.manual_seed(config.run.seed)
-        network = new_network(config.model).to(place, memory_format=torch.channels_last_3d)
+        # Where the weights came from does not matter once there are others.
+        model = dataclasses.replace(config.model, start_from="") if path.is_file() else config.model
+        network = new_network(model).to(place, memory_format=torch.channels_last_3d)
         settings = config.optimiser
         # Biases and the norms' own factors are not pulled to zero.
         kernels = [p for p in network.parameters() if p.ndim > 1]
@@ -59,25 +76,12 @@ class State:
             lr=settings.learning_rate, betas=BETAS, fused=place.type == "cuda",
         )
         average = {key: value.detach().clone() for key, value in network.state_dict().items()}
-        return cls(config, network, average, optimiser)
+        state = cls(config, network, average, optimiser)
+        if path.is_file():
+            state._resume(path, data)
+        return state
 
-    def resume(self, path: Path, data: str) -> None:
-        """Go on where an earlier call ended, if there was one.
-
-        Parameters
-        ----------
-        path : Path
-            May be missing.
-        data : str
-            Fingerprint of the data set.
-
-        Raises
-        ------
-        InputError
-            It was another configuration (but for ``[run]``) or other data.
-        """
-        if not path.is_file():
-            return
+    def _resume(self, path: Path, data: str) -> None:
         stored = torch.load(path, map_location="cpu", weights_only=True)
         if stored["config"] != self._config_as_stored() or stored["data"] != data:
             raise InputError(
@@ -139,6 +143,5 @@ class State:
     def _config_as_stored(self) -> dict[str, Any]:
         content = dataclasses.asdict(self.config)
         del content["run"]
-        # Where the weights came from does not matter once there are others.
         content["model"]["start_from"] = ""
         return content

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,8 @@ from training.prepare.dataset import Dataset
 from training.state import State
 from training.team import Team
 from training.volumes import LoadedVolume, load_volumes, sampling_weights
+
+logger = logging.getLogger(__name__)
 
 VALIDATION_SEED = 20_000_000
 AVERAGED_OVER = 20
@@ -88,14 +91,13 @@ def run(
     weights = sampling_weights(volumes)
 
     # The network, its average and the optimiser, where an earlier call left them.
-    state = State.start(config, team.device)
-    state.resume(output / "state.pt", dataset.fingerprint)
+    state = State.start(config, team.device, output / "state.pt", dataset.fingerprint)
     called = torch.compile(state.network) if config.run.compile else state.network
     if team.size > 1:
         called = nn.parallel.DistributedDataParallel(called)
 
     spent, sums = state.seconds, Sums()
-    with Metrics(output, quiet=not team.leads) as metrics:
+    with Metrics(output, state.step, quiet=not team.leads) as metrics:
         while True:
             state.seconds = team.agree(spent + time.monotonic() - began)
             progress = schedule(config, state)
@@ -148,6 +150,14 @@ def load(
     if not chosen:
         raise InputError(f"{config.run.data} holds no volumes of the split train")
     watched = dataset.of_split("validation")[: config.run.validation_volumes]
+    if not watched:
+        logger.warning("%s has no volumes of the split validation: none is made", config.run.data)
+    for record in (*chosen, *watched):
+        if record.side < config.model.patch_size:
+            raise InputError(
+                f"{record.name} has {record.side} voxels a side, less than a patch of "
+                f"{config.model.patch_size}"
+            )
     return dataset, load_volumes(dataset, chosen, place), load_volumes(dataset, watched, place)
 
 
@@ -183,7 +193,7 @@ def validate(state: State, volumes: Sequence[LoadedVolume], place: torch.device)
     """
     config, network = state.config, state.averaged_network()
     found: dict[str, Any] = {}
-    with torch.no_grad(), autocast(config, place):
+    with torch.no_grad():
         for times in (0, 5):
             parts: list[dict[str, Tensor]] = []
             for i, volume in enumerate(volumes):
@@ -191,7 +201,8 @@ def validate(state: State, volumes: Sequence[LoadedVolume], place: torch.device)
                     volume, config.augmentation, Draw(VALIDATION_SEED + i, place), 2,
                     config.model.patch_size,
                 )
-                density, logit = network(*recycled(network, batch, times))
+                with autocast(config, place):
+                    density, logit = network(*recycled(network, batch, times))
                 parts.append(loss_of(density.float(), logit, batch, config.loss)[1])
                 if times == 0:
                     found["pictures"] = (batch, density.float(), logit)

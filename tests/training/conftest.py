@@ -77,7 +77,7 @@ def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("volumes")
     pairs = [simulate.simulate(compact_chain(600, s, f"toy{s}"), 1, SMALL) for s in range(5)]
     pairs[4] = dataclasses.replace(pairs[4], split="validation")
-    write_shard(folder, 0, pairs[:3])
-    write_shard(folder, 1, pairs[3:])
-    write_manifest(folder, {"made": "for tests"})
+    write_shard(folder, "one", pairs[:3])
+    write_shard(folder, "two", pairs[3:])
+    write_manifest(folder, ["one", "two"], {"made": "for tests"})
     return folder

@@ -14,8 +14,8 @@ from training.prepare.dataset import Dataset, TrainingPair
 def test_what_is_written_is_read_back_to_half_precision(
     toy_pair: TrainingPair, tmp_path: Path
 ) -> None:
-    dataset.write_shard(tmp_path, 3, [toy_pair, toy_pair])
-    made = dataset.write_manifest(tmp_path, {})
+    dataset.write_shard(tmp_path, "key", [toy_pair, toy_pair])
+    made = dataset.write_manifest(tmp_path, ["key"], {})
     record = made.records[1]
     arrays = made.load(record)
     assert toy_pair.truth is not None
@@ -40,12 +40,13 @@ def test_splits_are_told_apart(toy_data: Path) -> None:
 def test_a_shard_counts_only_when_its_list_is_there(
     toy_pair: TrainingPair, tmp_path: Path
 ) -> None:
-    dataset.write_shard(tmp_path, 0, [toy_pair])
-    assert dataset.is_written(tmp_path, 0)
-    dataset.shard_path(tmp_path, 0).with_suffix(".json").unlink()
-    assert not dataset.is_written(tmp_path, 0)
+    dataset.write_shard(tmp_path, "key", [toy_pair])
+    assert dataset.is_written(tmp_path, "key")
+    assert not dataset.is_written(tmp_path, "another")
+    dataset.shard_path(tmp_path, "key").with_suffix(".json").unlink()
+    assert not dataset.is_written(tmp_path, "key")
     with pytest.raises(InputError, match="no training volumes"):
-        dataset.write_manifest(tmp_path, {})
+        dataset.write_manifest(tmp_path, [], {})
 
 
 def test_an_unfinished_folder_says_what_to_do(tmp_path: Path) -> None:
@@ -54,9 +55,9 @@ def test_an_unfinished_folder_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_damage_is_named(toy_pair: TrainingPair, tmp_path: Path) -> None:
-    dataset.write_shard(tmp_path, 0, [toy_pair])
-    dataset.write_manifest(tmp_path, {})
-    path = dataset.shard_path(tmp_path, 0)
+    dataset.write_shard(tmp_path, "key", [toy_pair])
+    dataset.write_manifest(tmp_path, ["key"], {})
+    path = dataset.shard_path(tmp_path, "key")
     np.save(path, np.load(path)[:-5])
     with pytest.raises(InputError, match="too short for toy"):
         Dataset(tmp_path)

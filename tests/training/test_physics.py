@@ -127,3 +127,7 @@ def test_noise_is_scaled_to_an_fsc_of_0_143_at_the_wanted_shell() -> None:
     curve = fsc(*(clean + np.float32(scale) * w for w in white))
     # Shell 16 has 3200 voxels, five of them 16 000: the mean FSC is good to 0.01.
     assert curve[14:19].mean() == pytest.approx(0.143, abs=0.04)
+
+
+def test_what_lies_outside_the_box_is_left_out() -> None:
+    assert float(np.abs(one_carbon((0, 0, 40.0))).max()) == 0  # the box ends at 36 Å

@@ -46,7 +46,7 @@ def test_structures_become_volumes_but_for_the_held_out(structures: Path, tmp_pa
 def test_it_goes_on_where_it_was_interrupted(structures: Path, tmp_path: Path) -> None:
     arguments = (tmp_path / "data", "--structures", structures, "--largest-box", "96")
     assert prepare(*arguments).returncode == 0
-    shard = tmp_path / "data" / "shard-00000.npy"
+    (shard,) = (tmp_path / "data").glob("shard-*.npy")
     before = shard.stat().st_mtime_ns
     (tmp_path / "data" / "manifest.json").unlink()
     assert prepare(*arguments).returncode == 0
@@ -54,9 +54,21 @@ def test_it_goes_on_where_it_was_interrupted(structures: Path, tmp_path: Path) -
     assert len(Dataset(tmp_path / "data").records) == 2
 
 
+def test_what_is_asked_for_otherwise_is_made_anew(structures: Path, tmp_path: Path) -> None:
+    arguments = (tmp_path / "data", "--structures", structures, "--largest-box", "96")
+    assert prepare(*arguments).returncode == 0
+    first = Dataset(tmp_path / "data")
+    done = prepare(*arguments, "--seed", "7")
+    assert done.returncode == 0
+    second = Dataset(tmp_path / "data")
+    assert {r.notes["seed"] for r in first.records} == {1}
+    assert {r.notes["seed"] for r in second.records} == {7}
+    assert "2 pairs" in done.stdout
+
+
 def test_a_pack_serves_as_well_as_the_folder(structures: Path, tmp_path: Path) -> None:
     pack = tmp_path / "atoms.npz"
-    done = prepare(tmp_path / "unused", "--structures", structures, "--pack", pack,
+    done = prepare(pack, "--structures", structures, "--pack",
                    "--split", "held_out", "--split", "train")
     assert done.returncode == 0, done.stderr
     assert sorted(a.name for a in unpack(pack)) == ["one", "three", "two"]
@@ -80,6 +92,9 @@ def test_half_maps_of_ones_own_join_them(
     records = Dataset(tmp_path / "data").records
     real = [r for r in records if "truth" not in r.arrays]
     assert [r.name for r in real] == ["half1"]
+    # Without the structures and the pair that was not fit: only what is asked for now.
+    done = prepare(tmp_path / "data", "--half-maps", *halves)
+    assert [r.name for r in Dataset(tmp_path / "data").records] == ["half1"]
 
 
 def test_a_contact_sheet_is_drawn(

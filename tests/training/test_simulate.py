@@ -8,7 +8,7 @@ from scipy import fft
 
 from blush_onnx.fsc import fsc
 from tests.training.conftest import SMALL, compact_chain
-from training.prepare import density, simulate
+from training.prepare import density, noise, simulate
 from training.prepare.dataset import TrainingPair
 
 
@@ -73,3 +73,16 @@ def test_a_structure_wider_than_the_largest_box_is_cut_off() -> None:
     pair = simulate.simulate(wide, 1, SMALL)
     assert pair.mask.shape == (64, 64, 64)
     assert np.isfinite(pair.half_1).all()
+
+
+def test_noise_power_rises_with_the_radius_as_slices_spread_out() -> None:
+    ratios = []
+    for seed in range(12):
+        pair = simulate.simulate(compact_chain(), seed, SMALL)
+        if "pixel_size" in pair.notes or "streaks" in pair.notes:
+            continue
+        assert pair.truth is not None
+        power = noise.shell_power(fft.rfftn(pair.half_1 - pair.truth), noise.shell_numbers(64))
+        ratios.append(float(power[24:30].mean() / power[12:15].mean()))
+    # Twice the radius; what the CTF has of it differs from pair to pair.
+    assert np.median(ratios) == pytest.approx(2, rel=0.2)

@@ -24,6 +24,7 @@ from training.augment import Draw, patches_of  # noqa: E402
 from training.checkpoints import new_network, save_weights  # noqa: E402
 from training.config import Config  # noqa: E402
 from training.loss import local_std_of_patches, loss_of, recycled  # noqa: E402
+from training.metrics import Metrics  # noqa: E402
 from training.prepare.dataset import Dataset  # noqa: E402
 from training.state import State  # noqa: E402
 from training.train import learning_rate, run  # noqa: E402
@@ -132,20 +133,36 @@ def test_a_state_of_another_training_is_refused(toy_data: Path, tmp_path: Path) 
 def test_a_folder_without_volumes_to_train_on(toy_pair: Any, tmp_path: Path) -> None:
     from training.prepare.dataset import write_manifest, write_shard
 
-    write_shard(tmp_path, 0, [dataclasses.replace(toy_pair, split="held_out")])
-    write_manifest(tmp_path, {})
+    write_shard(tmp_path, "key", [dataclasses.replace(toy_pair, split="held_out")])
+    write_manifest(tmp_path, ["key"], {})
     with pytest.raises(InputError, match="no volumes of the split train"):
         run(small(tmp_path), tmp_path / "run")
 
 
-def test_an_infinite_gradient_has_no_effect(toy_data: Path) -> None:
-    state = State.start(small(toy_data), CPU)
+def test_an_infinite_gradient_has_no_effect(toy_data: Path, tmp_path: Path) -> None:
+    state = State.start(small(toy_data), CPU, tmp_path / "none", "")
     before = {key: value.clone() for key, value in state.network.state_dict().items()}
     loss = sum((p * float("inf")).sum() for p in state.network.parameters())
     state.update(torch.as_tensor(loss), 1e-3)
     assert (state.step, state.skipped) == (1, 1)
     for key, value in state.network.state_dict().items():
         assert torch.equal(value, before[key]), key
+
+
+def test_volumes_smaller_than_a_patch_are_named(toy_data: Path, tmp_path: Path) -> None:
+    config = small(toy_data)
+    model = dataclasses.replace(config.model, patch_size=128)
+    with pytest.raises(InputError, match="toy0 has 64 voxels a side, less than a patch of 128"):
+        run(dataclasses.replace(config, model=model), tmp_path)
+
+
+def test_lines_of_steps_that_were_lost_are_taken_out(toy_data: Path, tmp_path: Path) -> None:
+    run(small(toy_data, steps=4), tmp_path)
+    with (tmp_path / "metrics.csv").open("a") as stream:
+        stream.write("9,0.9,1,1,1,1,1,1,1,1,1,0,1\n")  # as of a call cut off before its state
+    with Metrics(tmp_path, 4, quiet=False):
+        pass
+    assert [line["step"] for line in lines(tmp_path / "metrics.csv")] == ["4"]
 
 
 def test_the_rate_warms_up_and_falls(toy_data: Path) -> None:

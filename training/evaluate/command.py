@@ -19,6 +19,7 @@ from training.prepare.command import read_atoms
 from training.prepare.structures import Atoms
 from training.sources import read_model
 
+GATE_FAILED = 3
 ROWS = {
     "score": "score (geometric mean)",
     "error": "squared error to the truth",
@@ -30,8 +31,8 @@ ROWS = {
     "repeats": "largest error in 5 repeats over the first",
     "noise": "power left of pure noise",
     "noise_shared": "FSC of two outputs of noise",
-    "random_power": "power left of phase-randomised maps",
-    "random_shared": "FSC that phase-randomised outputs share",
+    "random_power": "power left of phase-randomised maps, worst tenth",
+    "random_shared": "FSC that phase-randomised outputs share, worst tenth",
 }
 
 
@@ -59,19 +60,23 @@ def evaluate(
 ) -> None:
     """Judge each MODEL (a name, folder, .onnx or checkpoint) against known truth.
 
-    Writes cases.csv, summary.json, table.md and curves.png into the output folder.
+    Writes cases.csv, summary.json, table.md and curves.png into the output folder. Ends
+    with status 3 if the first MODEL fails the gate.
     """
     if not models and not filters:
         raise click.UsageError("name a MODEL")
-    chosen = _chosen(read_atoms(source, np.inf, (split,)), only, without)
+    chosen = _chosen(read_atoms(source, (split,)), only, without)
     try:
         wanted = [float(r) for r in resolutions.split(",")]
     except ValueError as error:
         raise click.UsageError(f"--resolutions {resolutions}: numbers with commas") from error
     judged: dict[str, Denoise] = dict(denoisers.FILTERS) if filters else {}
-    for name in models:
-        model = read_model(name)
-        judged[model.config.name] = denoisers.network(model, denoisers.threads())
+    named: dict[str, str] = {}
+    for path in models:
+        model = read_model(path)
+        name = path if model.config.name in judged else model.config.name
+        named[path] = name
+        judged[name] = denoisers.network(model, denoisers.threads())
     output.mkdir(parents=True, exist_ok=True)
     rows, curves = judge(judged, chosen, wanted, largest_box, repeats=repeats)
     noise = {name: scores.score_noise(denoise) for name, denoise in judged.items()}
@@ -79,15 +84,16 @@ def evaluate(
         name: scores.summary([row for row in rows if row["model"] == name], noise[name])
         for name in judged
     }
-    _write(output, rows, table)
-    click.echo(markdown(table))
-    for name, row in table.items():
-        for complaint in gate(row) if name not in denoisers.FILTERS else []:
-            click.echo(f"{name} fails the gate: {complaint}")
+    failures = {name: gate(table[name]) for name in named.values()}
+    text = markdown(table) + "\n\n" + gate_in_words(failures)
+    _write(output, rows, {"summary": table, "gate": failures}, text)
+    click.echo(text)
     if plot:
         from training.evaluate.plot import plot_curves
 
         plot_curves(curves, output / "curves.png")
+    if models and failures[named[models[0]]]:
+        raise SystemExit(GATE_FAILED)
 
 
 def judge(
@@ -117,8 +123,7 @@ def judge(
             row |= found
             if name in denoisers.FILTERS:
                 row["repeats"] = 1.0
-            if case.resolution == max(resolutions[:2]):
-                row |= scores.score_phase_randomised(case, denoise)
+            row |= scores.score_phase_randomised(case, denoise)
             rows.append(row)
             curves.append(
                 {"model": name, "resolution": case.resolution, "voxel_size": case.voxel_size,
@@ -142,6 +147,15 @@ def gate(row: Scores) -> list[str]:
     return found
 
 
+def gate_in_words(failures: dict[str, list[str]]) -> str:
+    """A line for each model and reason."""
+    lines = []
+    for name, reasons in failures.items():
+        lines += [f"{name} fails the gate: {reason}" for reason in reasons]
+        lines += [] if reasons else [f"{name} passes the gate"]
+    return "\n".join(lines)
+
+
 def markdown(table: dict[str, Scores]) -> str:
     """The summaries as a table, a column each."""
     names = list(table)
@@ -152,7 +166,8 @@ def markdown(table: dict[str, Scores]) -> str:
     for key in (*ROWS, *at):
         label = ROWS.get(key) or key.replace("_", " ").replace("A", " Å")
         values = (table[name].get(key, float("nan")) for name in names)
-        lines.append(f"| {label} | " + " | ".join(f"{v:.3f}" for v in values) + " |")
+        shown = ("" if np.isnan(v) else f"{v:.3f}" for v in values)
+        lines.append(f"| {label} | " + " | ".join(shown) + " |")
     return "\n".join(lines)
 
 
@@ -168,7 +183,9 @@ def _chosen(structures: list[Atoms], only: str | None, without: str | None) -> l
     return structures
 
 
-def _write(output: Path, rows: list[dict[str, Any]], table: dict[str, Scores]) -> None:
+def _write(
+    output: Path, rows: list[dict[str, Any]], summary: dict[str, Any], text: str
+) -> None:
     columns = list(dict.fromkeys(key for row in rows for key in row))
     with (output / "cases.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, columns, restval="")
@@ -177,5 +194,6 @@ def _write(output: Path, rows: list[dict[str, Any]], table: dict[str, Scores]) -
             writer.writerow(
                 {k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()}
             )
-    (output / "summary.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
-    (output / "table.md").write_text(markdown(table) + "\n", encoding="utf-8")
+    content = json.dumps(summary, indent=1, allow_nan=False)
+    (output / "summary.json").write_text(content + "\n", encoding="utf-8")
+    (output / "table.md").write_text(text + "\n", encoding="utf-8")

@@ -44,7 +44,7 @@ def divide(mask: Volume, seed: int) -> tuple[Volume, npt.NDArray[np.int16], npt.
     index = np.arange(side) // BLOCK
     count = int(index[-1]) + 1
     blocks = (index[:, None, None] * count + index[None, :, None]) * count + index[None, None, :]
-    filling = ndimage.mean(mask, blocks, np.arange(count**3))
+    filling = ndimage.mean(mask > 0.5, blocks, np.arange(count**3))
     filled = np.flatnonzero(filling > SMALLEST_FILLING)
     stop_count = max(round(STOP_SHARE * len(filled)), FEWEST)
     judge_count = max(round(JUDGE_SHARE * len(filled)), FEWEST)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from blush_onnx import masks, patches
 from blush_onnx.fourier import Volume
 from export.network import BlushNetwork
-from training.augment import Draw, local_standard_deviation, patches_of
+from training.augment import Draw, patches_of
 from training.config import Augmentation, Loss
 from training.finetune.blocks import block_errors
 from training.loss import loss_of, recycled
@@ -25,6 +25,8 @@ from training.prepare.dataset import Record, TrainingPair
 from training.volumes import LoadedVolume, as_volume
 
 STRIDE = 32
+LOOKS = 5
+"""At least so many in the time given."""
 
 
 @dataclass(frozen=True)
@@ -151,13 +153,16 @@ def tune(
             # Short at first, so that the average follows from the start.
             _average(average, trained, min(settings.averaging, (1 + step) / (10 + step)))
         step += 1
-        if step % settings.check_every == 0:
+        minutes = (time.monotonic() - began) / 60
+        # Slow machines get looks too: some within the time, one at its end.
+        due = minutes > min(len(history) / LOOKS, 1) * settings.minutes
+        if due or step % settings.check_every == 0:
             error = float(np.mean(block_errors(apply(average, volume, patch_size), halves, stop)))
             history.append((step, error))
             stale += 1
             if error < min(e for _, e in history[:-1]):
                 best, best_step, stale = copy.deepcopy(average), step, 0
-            tell(f"step {step}: {error:.4f}, {(time.monotonic() - began) / 60:.1f} minutes")
+            tell(f"step {step}: {error:.4f}, {minutes:.1f} minutes")
     return Tuned(best.to("cpu"), step, best_step, history)
 
 
@@ -181,7 +186,7 @@ def apply(network: BlushNetwork, volume: LoadedVolume, patch_size: int) -> tuple
     found: list[Volume] = []
     for half in (volume.half_1.float(), volume.half_2.float()):
         mean, deviation = half.mean(), half.std()
-        local_std = local_standard_deviation(half - mean)
+        local_std = torch.from_numpy(masks.local_std(half.cpu().numpy())).to(half.device)
         grid, local_std = (half - mean) / deviation * m, local_std / local_std.mean() * m
         blend = patches.Blend(plan)
         for origin in plan.origins:

@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
@@ -23,10 +22,12 @@ from training.prepare.half_maps import PairOfFiles
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 PAIRS_IN_SHARD = 8
+RECIPE = 2
+"""Raised when pairs are made another way, so that old shards are not taken for new ones."""
 
 
 @click.command()
-@click.argument("output", type=FOLDER)
+@click.argument("output", type=click.Path(path_type=Path))
 @click.option("--structures", "source", type=click.Path(path_type=Path, exists=True),
               help="Simulate from this folder of mmCIF or PDB files, or from a pack.")
 @click.option("--emdb", "emdb_list", type=FILE,
@@ -44,8 +45,9 @@ PAIRS_IN_SHARD = 8
 @click.option("--split", "splits", multiple=True, type=click.Choice(dataset.SPLITS),
               default=("train", "validation"), show_default=True)
 @click.option("--jobs", type=click.IntRange(1), help="Processes.  [default: one a core]")
-@click.option("--pack", "pack_to", type=click.Path(path_type=Path, dir_okay=False),
-              help="Only write the structures into this small file, to be used elsewhere.")
+@click.option("--pack", is_flag=True,
+              help="Only write the structures' atoms into OUTPUT, a small .npz file that serves "
+              "as --structures elsewhere.")
 @click.option("--sheet", type=click.Path(path_type=Path, dir_okay=False),
               help="Draw a contact sheet of the result.")
 @click.option("--beside", multiple=True, type=FILE,
@@ -53,7 +55,7 @@ PAIRS_IN_SHARD = 8
 def prepare(
     output: Path, source: Path | None, emdb_list: Path | None, downloads: Path,
     pairs: tuple[tuple[Path, Path], ...], seed: int, views: int, largest_diameter: float,
-    largest_box: int, splits: tuple[str, ...], jobs: int | None, pack_to: Path | None,
+    largest_box: int, splits: tuple[str, ...], jobs: int | None, pack: bool,
     sheet: Path | None, beside: tuple[Path, ...],
 ) -> None:
     """Make training volumes at 1.5 Å a voxel in the folder OUTPUT.
@@ -63,26 +65,24 @@ def prepare(
     if source is None and emdb_list is None and not pairs:
         raise click.UsageError("give --structures, --emdb or --half-maps")
     start = time.monotonic()
-    atoms = read_atoms(source, largest_diameter, splits) if source else []
-    if pack_to is not None:
-        count = structures.pack(atoms, pack_to)
-        click.echo(f"{count} structures in {pack_to}, {pack_to.stat().st_size / 1e6:.1f} MB")
+    atoms = read_atoms(source, splits, largest_diameter) if source else []
+    if pack:
+        count = structures.pack(atoms, output)
+        click.echo(f"{count} structures in {output}, {output.stat().st_size / 1e6:.1f} MB")
         return
     output.mkdir(parents=True, exist_ok=True)
     settings = simulate.Settings(largest_box=largest_box)
-    simulated = [
-        (output, number, part, settings)
-        for number, part in enumerate(_parts([(a, seed + v) for v in range(views) for a in atoms]))
-    ]
+    work = [(each, seed + view) for view in range(views) for each in atoms]
+    simulated = [(output, part, settings) for part in _parts(work)]
     _run(simulated, jobs or available_cpus())
-    number = len(simulated)
+    keys = [key_of_job(job) for job in simulated]
     for files in _real_pairs(emdb_list, downloads, pairs):
-        number += _write_real(output, number, files)
-    made = dataset.write_manifest(output, {
+        keys += _write_real(output, files)
+    made = dataset.write_manifest(output, keys, {
         "blush_onnx": blush_onnx.__version__, "numpy": np.__version__, "seed": seed,
         "views": views, "settings": dataclasses.asdict(settings),
     })
-    size = sum(path.stat().st_size for path in output.glob("shard-*.npy"))
+    size = sum(dataset.shard_path(output, key).stat().st_size for key in keys)
     click.echo(
         f"{len(made.records)} pairs in {output}, {size / 1e9:.2f} GB, "
         f"{time.monotonic() - start:.0f} s"
@@ -95,7 +95,7 @@ def prepare(
 
 
 def read_atoms(
-    source: Path, largest_diameter: float, splits: Sequence[str]
+    source: Path, splits: Sequence[str], largest_diameter: float = np.inf
 ) -> list[structures.Atoms]:
     """Structures of a folder or a pack that belong to the splits.
 
@@ -107,20 +107,33 @@ def read_atoms(
     found = structures.read_folder(source) if source.is_dir() else structures.unpack(source)
     chosen = [a for a in found if a.split in splits and a.diameter <= largest_diameter]
     if not chosen:
-        raise InputError(f"{source} holds no structure of {', '.join(splits)} that narrow")
+        narrow = f" and at most {largest_diameter:g} Å wide" if largest_diameter < np.inf else ""
+        raise InputError(
+            f"{source} holds no structure of the split {' or '.join(splits)}{narrow}; a "
+            f"{structures.MANIFEST} with the columns pdb and split says which belongs where, and "
+            "without one all are for training"
+        )
     return chosen
 
 
-Job = tuple[Path, int, list[tuple[structures.Atoms, int]], simulate.Settings]
+Job = tuple[Path, list[tuple[structures.Atoms, int]], simulate.Settings]
+
+
+def key_of_job(job: Job) -> str:
+    """Name of the shard of a job: the same for the same structures, seeds and settings."""
+    _, part, settings = job
+    names = [(a.name, len(a.elements), a.split, a.cluster, seed) for a, seed in part]
+    return dataset.key_of([RECIPE, names, dataclasses.asdict(settings)])
 
 
 def simulate_shard(job: Job) -> int:
     """Simulate and write one shard; returns how many pairs it has."""
-    output, number, part, settings = job
-    if dataset.is_written(output, number):
+    output, part, settings = job
+    key = key_of_job(job)
+    if dataset.is_written(output, key):
         return len(part)
     made = (simulate.simulate(atoms, seed, settings) for atoms, seed in part)
-    return dataset.write_shard(output, number, made)
+    return dataset.write_shard(output, key, made)
 
 
 def _parts(
@@ -136,11 +149,11 @@ def _run(jobs: list[Job], processes: int) -> None:
         return
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = "1"
-    jobs = sorted(jobs, key=lambda job: -sum(len(atoms.elements) for atoms, _ in job[2]))
+    jobs = sorted(jobs, key=lambda job: -sum(len(atoms.elements) for atoms, _ in job[1]))
     context = multiprocessing.get_context("spawn")
     with (
         context.Pool(min(processes, len(jobs))) as pool,
-        tqdm(total=sum(len(job[2]) for job in jobs), unit="pair", disable=None) as bar,
+        tqdm(total=sum(len(job[1]) for job in jobs), unit="pair", disable=None) as bar,
     ):
         for count in pool.imap_unordered(simulate_shard, jobs):
             bar.update(count)
@@ -155,13 +168,17 @@ def _real_pairs(
         yield PairOfFiles(first.name.split(".")[0], first, second)
 
 
-def _write_real(output: Path, number: int, files: PairOfFiles) -> int:
-    """Write one real pair as a shard; 1, or 0 where it is not fit."""
-    if dataset.is_written(output, number):
-        return 1
+def _write_real(output: Path, files: PairOfFiles) -> list[str]:
+    """Write one real pair as a shard; its key, or nothing where it is not fit."""
+    paths = [path for path in (files.half_1, files.half_2, files.mask) if path is not None]
+    stamps = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime) for path in paths]
+    key = dataset.key_of([RECIPE, files.name, stamps])
+    if dataset.is_written(output, key):
+        return [key]
     try:
-        pair: Any = half_maps.read_pair(files)
+        pair = half_maps.read_pair(files)
     except BlushError as error:
         click.echo(f"{files.name} is left out: {error}", err=True)
-        return 0
-    return dataset.write_shard(output, number, [pair])
+        return []
+    dataset.write_shard(output, key, [pair])
+    return [key]

@@ -1,8 +1,9 @@
 """Training volumes on disk: shards of half-precision numbers, mapped into memory, and a manifest.
 
-A folder holds ``shard-00000.npy``, … (one-dimensional, float16) with a ``.json`` beside each
-that lists its volumes, and ``manifest.json``, which joins the lists. A shard is written
-whole or not at all, so preparing goes on where it was interrupted.
+A folder holds shards (``shard-….npy``, one-dimensional, float16) with a ``.json`` beside each
+that lists its volumes, and ``manifest.json``, which joins the lists. A shard is named after
+what was asked for and written whole or not at all, so preparing goes on where it was
+interrupted, and what was asked for otherwise is made anew.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -155,17 +156,23 @@ class Dataset:
         }
 
 
-def shard_path(folder: Path, number: int) -> Path:
+def key_of(request: object) -> str:
+    """Name of the shard that answers a request; anything that JSON can write."""
+    text = json.dumps(request, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def shard_path(folder: Path, key: str) -> Path:
     """File of a shard."""
-    return folder / f"shard-{number:05d}.npy"
+    return folder / f"shard-{key}.npy"
 
 
-def is_written(folder: Path, number: int) -> bool:
+def is_written(folder: Path, key: str) -> bool:
     """Whether a shard is there, whole: its list is written last."""
-    return shard_path(folder, number).with_suffix(".json").is_file()
+    return shard_path(folder, key).with_suffix(".json").is_file()
 
 
-def write_shard(folder: Path, number: int, pairs: Iterable[TrainingPair]) -> int:
+def write_shard(folder: Path, key: str, pairs: Iterable[TrainingPair]) -> int:
     """Write pairs as one shard, whole or not at all.
 
     Each pair is divided by the standard deviation of its truth (of the halves' mean where
@@ -175,7 +182,8 @@ def write_shard(folder: Path, number: int, pairs: Iterable[TrainingPair]) -> int
     ----------
     folder : Path
         Exists.
-    number : int
+    key : str
+        Of :func:`key_of`.
     pairs : iterable of TrainingPair
 
     Returns
@@ -183,7 +191,7 @@ def write_shard(folder: Path, number: int, pairs: Iterable[TrainingPair]) -> int
     int
         Number of pairs.
     """
-    path = shard_path(folder, number)
+    path = shard_path(folder, key)
     pieces: list[Halves] = []
     entries: list[dict[str, Any]] = []
     offset = 0
@@ -214,12 +222,14 @@ def write_shard(folder: Path, number: int, pairs: Iterable[TrainingPair]) -> int
     return len(entries)
 
 
-def write_manifest(folder: Path, made_with: dict[str, Any]) -> Dataset:
+def write_manifest(folder: Path, keys: Sequence[str], made_with: dict[str, Any]) -> Dataset:
     """Join the shards' lists to the manifest.
 
     Parameters
     ----------
     folder : Path
+    keys : sequence of str
+        Of the shards that belong to it; others in the folder do not count.
     made_with : dict
         Settings and versions, for the record.
 
@@ -234,7 +244,8 @@ def write_manifest(folder: Path, made_with: dict[str, Any]) -> Dataset:
     """
     volumes: list[dict[str, Any]] = []
     checksums = {}
-    for listing in sorted(folder.glob("shard-?????.json")):
+    for key in keys:
+        listing = shard_path(folder, key).with_suffix(".json")
         content = json.loads(listing.read_text(encoding="utf-8"))
         checksums[listing.with_suffix(".npy").name] = content["sha256"]
         volumes += content["volumes"]

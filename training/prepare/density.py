@@ -26,7 +26,7 @@ def render(
     Parameters
     ----------
     positions : array, (atoms, 3)
-        x, y, z in Å from the middle of the box (voxel side // 2); what lies outside wraps around.
+        x, y, z in Å from the middle of the box (voxel side // 2); what lies outside is left out.
     elements : array, (atoms,)
         Atomic numbers.
     b_factors : array, (atoms,)
@@ -50,8 +50,10 @@ def render(
     middle = (side // 2) * voxel_size
     kinds = {int(number): gemmi.Element(int(number)) for number in np.unique(elements)}
     atom = gemmi.Atom()
+    inside = (np.abs(positions) < middle).all(axis=1)
     for place, number, b_factor in zip(
-        (positions + middle).tolist(), elements.tolist(), b_factors.tolist(), strict=True
+        (positions[inside] + middle).tolist(), elements[inside].tolist(),
+        b_factors[inside].tolist(), strict=True,
     ):
         atom.pos = gemmi.Position(*place)
         atom.element = kinds[number]

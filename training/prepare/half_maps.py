@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from blush_onnx import fsc
+from blush_onnx import fsc, patches
+from blush_onnx.denoiser import DEFAULT_STRIDE
 from blush_onnx.errors import InputError
 from blush_onnx.fourier import Volume
 from blush_onnx.grids import Grids
@@ -19,6 +20,7 @@ from training.prepare.dataset import TrainingPair
 from training.prepare.density import low_pass, soft_mask
 
 MODEL_VOXEL_SIZE = 1.5
+PATCH_SIZE = 64
 COARSEST_DETAIL, FINEST_DETAIL = 12.0, 5.0
 """Å. Ordered parts have power in this band; micelles and disordered parts have little."""
 WINDOW = 12.0
@@ -93,8 +95,11 @@ def read_pair(files: PairOfFiles, worst_resolution: float = 4.0) -> TrainingPair
         mask = grids.mask_to_model(read_mask(files.mask, first)[0])
     else:
         mask = find_mask(*halves, grids.model_voxel_size, files.name)
+    # Small boxes get the zeros around them that inference gives them.
+    around = patches.padding(mask.shape, PATCH_SIZE, DEFAULT_STRIDE)
+    half_1, half_2, mask = (np.pad(each, around) for each in (*halves, mask))
     return TrainingPair(
-        files.name, *halves, mask, None, grids.model_voxel_size, resolution, files.name,
+        files.name, half_1, half_2, mask, None, grids.model_voxel_size, resolution, files.name,
         "train", files.source, files.licence,
         {"box": list(first.data.shape), "voxel_size": first.voxel_size,
          "sha256": [first.sha256, second.sha256]},

@@ -2,7 +2,8 @@
 
 A reconstruction divides the sum of CTF-modulated Fourier slices by the sum of squared
 CTFs. White noise in the images so becomes noise whose power is one over that sum: it
-rises where the CTFs are weak (towards zero frequency) and where few views have a slice.
+rises where the CTFs are weak (towards zero frequency), where few views have a slice, and
+with the radius, for all slices pass through the origin and spread out from there.
 """
 
 from __future__ import annotations

@@ -194,7 +194,9 @@ def _halves(
     side = clean.shape[0]
     shells = noise.shell_numbers(side)
     frequency = np.arange(shells.max() + 1) / (side * voxel_size)
-    colour = 1 / np.sqrt(np.maximum(noise.ctf_weight(frequency, rng), 0.02))[shells]
+    weight = np.maximum(noise.ctf_weight(frequency, rng), 0.02)[shells]
+    # Slices through the origin lie the thinner the further out.
+    colour = np.sqrt(np.maximum(shells, 1) / weight)
     if rng.random() < 0.7:
         covered = noise.coverage(side, rng)
         colour = colour / np.sqrt(covered)
