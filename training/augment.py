@@ -7,7 +7,6 @@ on the device of the volumes, so that a card never waits for it.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from torch import Tensor
 
 from blush_onnx import masks
 from training.config import Augmentation
+from training.local_std import local_standard_deviation
+from training.turns import Turn, random_turn
 from training.volumes import LoadedVolume, by_shell, frequency, radius
 
 HALF_MAP_FSC = 0.143
@@ -26,14 +27,6 @@ OFF_CENTRE = 24
 ANYWHERE = 0.15
 """Share of the patches that are drawn without a look at the mask."""
 COARSE = 8
-
-CUBE_ROTATIONS = tuple(
-    (axes, flips)
-    for axes in itertools.permutations((0, 1, 2))
-    for flips in itertools.product((False, True), repeat=3)
-    # A rotation has an even number of swaps and flips taken together.
-    if (sum(a > b for a, b in itertools.combinations(axes, 2)) + sum(flips)) % 2 == 0
-)
 
 
 @dataclass(frozen=True)
@@ -147,7 +140,7 @@ def patches_of(
     shells_per_inverse_angstrom = side * volume.record.voxel_size
     low, high = settings.resolution_angstrom
     cut_off = shells_per_inverse_angstrom * draw.uniform(1 / high, 1 / low)
-    turn = _turn(settings.rotation, draw)
+    turn = random_turn(settings.rotation, draw.cpu)
     mask = turn(volume.mask.float()).clamp(0, 1)
     counted = torch.ones_like(mask) if volume.counted is None else turn(volume.counted)
     inputs, cleans, fsc = _noisy(volume, turn, cut_off, settings, draw)
@@ -195,39 +188,6 @@ def patches_of(
     )
 
 
-def local_standard_deviation(volume: Tensor) -> Tensor:
-    """As :func:`blush_onnx.masks.local_std`, for one volume or a batch whose mean is about 0.
-
-    Parameters
-    ----------
-    volume : Tensor, (…, z, y, x)
-
-    Returns
-    -------
-    Tensor like `volume`
-    """
-    return (_smoothed(volume.square()) - _smoothed(volume).square()).clamp(min=0).sqrt()
-
-
-def _smoothed(volume: Tensor) -> Tensor:
-    """Convolution with the window along each axis, zeros outside, as products with bands."""
-    z, y, x = (_band(side, volume.device) for side in volume.shape[-3:])
-    volume = y @ (volume @ x)
-    return (z @ volume.flatten(-2)).reshape(volume.shape)
-
-
-@lru_cache(maxsize=64)
-def _band(side: int, device: torch.device) -> Tensor:
-    """Symmetric matrix that convolves an axis with the window of the local std."""
-    taps = masks.LOCAL_STD_TAPS
-    u = torch.linspace(-masks.LOCAL_STD_EXTENT, masks.LOCAL_STD_EXTENT, taps)
-    kernel = torch.exp(-u.square())
-    padded = torch.nn.functional.pad(kernel / kernel.sum(), (0, 1))
-    index = torch.arange(side)
-    distance = index[:, None] - index[None, :] + taps // 2
-    return padded[distance.clamp(-1, taps)].to(device)
-
-
 def _noisy(
     volume: LoadedVolume, turn: Turn, cut_off: float, settings: Augmentation, draw: Draw
 ) -> tuple[list[Tensor], list[Tensor], Tensor]:
@@ -253,7 +213,7 @@ def _noisy(
     clean = torch.fft.rfftn(truth)
     if draw.uniform() < settings.stored_noise:
         # Turned another way than the signal, it is new to it each time.
-        other = _cube_turn(*CUBE_ROTATIONS[draw.integer(24)])
+        other = random_turn("cube", draw.cpu)
         noises = [
             torch.fft.rfftn(other(h.float() - volume.truth.float()))
             for h in (volume.half_1, volume.half_2)
@@ -341,58 +301,3 @@ def _origins(mask: Tensor, draw: Draw, count: int, size: int) -> list[tuple[int,
 
 def _inverse(spectrum: Tensor, side: int) -> Tensor:
     return torch.fft.irfftn(spectrum, (side,) * 3)
-
-
-class Turn:
-    """A rotation to apply to volumes, (side, side, side)."""
-
-    def __call__(self, volume: Tensor) -> Tensor:
-        """The volume, turned about its middle."""
-        raise NotImplementedError
-
-
-class _CubeTurn(Turn):
-    def __init__(self, axes: tuple[int, ...], flips: tuple[bool, ...]) -> None:
-        self.axes = axes
-        self.flips = [axis for axis in range(3) if flips[axis]]
-
-    def __call__(self, volume: Tensor) -> Tensor:
-        return volume.permute(self.axes).flip(self.flips)
-
-
-class _AnyTurn(Turn):
-    """Trilinear between the voxels of a volume resampled twice as fine, so that little is lost."""
-
-    def __init__(self, matrix: Tensor) -> None:
-        self.matrix = matrix
-
-    def __call__(self, volume: Tensor) -> Tensor:
-        side = volume.shape[0]
-        spectrum = torch.fft.fftshift(torch.fft.rfftn(volume), dim=(0, 1))
-        pad = side // 2
-        fine = torch.nn.functional.pad(spectrum, (0, pad, pad, pad, pad, pad))
-        doubled = torch.fft.irfftn(torch.fft.ifftshift(fine, dim=(0, 1)), (2 * side,) * 3) * 8
-        axis = torch.arange(side, device=volume.device, dtype=torch.float32) - side // 2
-        places = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
-        places = places @ self.matrix.to(volume.device).T + side // 2
-        # grid_sample wants x, y, z in −1…1 between the centres of the outer voxels.
-        wanted = (2 * places / (2 * side - 1) * 2 - 1).flip(-1)
-        return torch.nn.functional.grid_sample(
-            doubled[None, None], wanted[None], align_corners=True, padding_mode="border"
-        )[0, 0]
-
-
-def _cube_turn(axes: tuple[int, ...], flips: tuple[bool, ...]) -> Turn:
-    return _CubeTurn(axes, flips)
-
-
-def _turn(kind: str, draw: Draw) -> Turn:
-    if kind == "cube":
-        return _cube_turn(*CUBE_ROTATIONS[draw.integer(24)])
-    q = torch.randn(4, generator=draw.cpu, dtype=torch.float64)
-    w, x, y, z = (q / q.norm()).tolist()
-    return _AnyTurn(torch.tensor([
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ], dtype=torch.float32))

@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from blush_onnx.masks import LOCAL_STD_TAPS
-from training.augment import Batch, local_standard_deviation
+from training.augment import Batch
 from training.config import Loss
+from training.local_std import local_standard_deviation
 
 LOW_FREQUENCY_WINDOW = 8
 LOW_FREQUENCY_FLOOR = 0.01

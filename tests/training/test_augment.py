@@ -17,6 +17,8 @@ torch = pytest.importorskip("torch")
 from training import augment  # noqa: E402
 from training.augment import Draw, patches_of  # noqa: E402
 from training.config import Augmentation  # noqa: E402
+from training.local_std import local_standard_deviation  # noqa: E402
+from training.turns import CUBE_ROTATIONS, AnyTurn, CubeTurn, random_turn  # noqa: E402
 from training.volumes import LoadedVolume, load_volumes  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -44,14 +46,14 @@ def whole(volume: LoadedVolume, settings: Augmentation, seed: int = 1) -> augmen
 
 def test_the_local_std_is_that_of_the_runtime() -> None:
     values = np.random.default_rng(0).standard_normal((30, 34, 40)).astype(np.float32)
-    ours = augment.local_standard_deviation(torch.from_numpy(values)).numpy()
+    ours = local_standard_deviation(torch.from_numpy(values)).numpy()
     np.testing.assert_allclose(ours, masks.local_std(values), atol=2e-6)
 
 
 def test_the_cube_has_24_rotations_none_of_them_a_mirror() -> None:
     corners = torch.arange(27.0).reshape(3, 3, 3)
     turned = {
-        tuple(augment._cube_turn(*r)(corners).flatten().tolist()) for r in augment.CUBE_ROTATIONS
+        tuple(CubeTurn(*r)(corners).flatten().tolist()) for r in CUBE_ROTATIONS
     }
     assert len(turned) == 24
     mirrored = corners.flip(0)
@@ -66,7 +68,7 @@ def test_two_inputs_fsc_falls_at_the_drawn_resolution(
     settings = dataclasses.replace(PLAIN, stored_noise=stored)
     shell = round(64 * 1.5 / 6)
     draw = Draw(seed, CPU)
-    spectra, _, _ = augment._noisy(volume, augment._turn("cube", draw), shell, settings, draw)
+    spectra, _, _ = augment._noisy(volume, random_turn("cube", draw.cpu), shell, settings, draw)
     curve = fsc(*(augment._inverse(spectrum, 64).numpy() for spectrum in spectra))
     # Powers are means over five shells of uneven strength, so the crossing is near, not exact.
     assert curve[shell - 2 : shell + 3].mean() == pytest.approx(0.143, abs=0.09)
@@ -154,7 +156,7 @@ def test_any_rotation_agrees_with_a_quarter_turn_of_the_cube() -> None:
     z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
     blob = torch.exp(-((z - 3) ** 2 + (y + 4) ** 2 + (x - 1) ** 2) / 8)
     quarter = torch.tensor([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])  # y, x → −x, y
-    turned = augment._AnyTurn(quarter)(blob)
+    turned = AnyTurn(quarter)(blob)
     expected = torch.exp(-((z - 3) ** 2 + (-x + 4) ** 2 + (y - 1) ** 2) / 8)
     assert float((turned - expected).abs().max()) < 5e-3
 
@@ -162,7 +164,7 @@ def test_any_rotation_agrees_with_a_quarter_turn_of_the_cube() -> None:
 def test_any_rotation_keeps_the_power(volume: LoadedVolume) -> None:
     assert volume.truth is not None
     truth = volume.truth.float()
-    turned = augment._turn("any", Draw(2, CPU))(truth)
+    turned = random_turn("any", Draw(2, CPU).cpu)(truth)
     assert float(turned.std() / truth.std()) == pytest.approx(1, abs=0.03)
 
 

@@ -222,7 +222,7 @@ def test_recycling_feeds_the_network_what_inference_would(toy_data: Path) -> Non
     grid, local_std = recycled(perfect, batch, 1)
     assert torch.equal(grid, batch.target)
     inner = (0, *[slice(12, -12)] * 3)
-    from training.augment import local_standard_deviation
+    from training.local_std import local_standard_deviation
 
     whole = local_standard_deviation(batch.target[0]) / batch.std_scale[0]
     assert torch.allclose(local_std[inner], whole[(slice(12, -12),) * 3], atol=1e-4)
