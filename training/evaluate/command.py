@@ -32,7 +32,7 @@ ROWS = {
     "noise": "power left of pure noise",
     "noise_shared": "FSC of two outputs of noise",
     "random_power": "power left of phase-randomised maps, worst tenth",
-    "random_shared": "FSC that phase-randomised outputs share, worst tenth",
+    "random_shared": "power that phase-randomised outputs share, worst tenth",
 }
 
 
@@ -137,8 +137,8 @@ def gate(row: Scores) -> list[str]:
     found = []
     if row["random_shared"] > scores.FEATURELESS:
         found.append(
-            f"outputs of phase-randomised maps share an FSC of {row['random_shared']:.3f}, "
-            f"more than {scores.FEATURELESS}"
+            f"outputs of phase-randomised maps share {row['random_shared']:.3f} of the input's "
+            f"power, more than {scores.FEATURELESS}"
         )
     if row["noise_shared"] > 3 * scores.FEATURELESS:
         found.append(f"outputs of pure noise share an FSC of {row['noise_shared']:.3f}")

@@ -10,13 +10,14 @@ from scipy import fft
 from blush_onnx import masks
 from blush_onnx.fourier import Volume
 from blush_onnx.fsc import fsc
+from blush_onnx.half_map_checks import radial_power
 from training.evaluate.cases import Case, phase_randomised, pure_noise, weak_cone
 
 FSC_TOLERANCE = 0.001
 """A mean FSC that is lower by less is not worse."""
 REPEATS = 5
 FEATURELESS = 0.05
-"""Mean FSC that two outputs of independent random phases may share."""
+"""Share of the input's power that two outputs of independent random phases may share."""
 GATE_PERCENTILE = 90
 """Of the cases at each resolution: the gate looks at the bad ones, not at the median."""
 
@@ -104,18 +105,20 @@ def score_phase_randomised(case: Case, denoise: Denoise) -> Scores:
     Returns
     -------
     dict of str to float
-        random_power: output's power over the input's; random_shared: mean FSC of two
-        outputs from 15 Å to the resolution, less that of the inputs; 0 but for chance.
-        (Up to 20 Å they share their truth, and a mask carries that a little further.)
+        random_power: output's power over the input's; random_shared: what two outputs
+        share from 15 Å to the resolution, their cross-power over the input's power, mean
+        over shells, less that of the inputs; 0 but for chance. (An FSC would not do: where
+        an output is next to nothing, what the truth up to 20 Å leaks there is all of it.)
     """
     first, second = phase_randomised(case)
     outputs = denoise(first, None)[0], denoise(second, None)[0]
     start = round(case.noisy.shape[0] * case.voxel_size / 15)
-    before = fsc(first, second)[start : case.last_shell + 1]
-    after = fsc(*outputs)[start : case.last_shell + 1]
+    amplitude = np.sqrt(radial_power(outputs[0]) * radial_power(outputs[1]))
+    shared = fsc(*outputs) * amplitude / np.maximum(radial_power(first), 1e-30)
+    shared -= fsc(first, second)
     return {
         "random_power": float(outputs[0].var() / first.var()),
-        "random_shared": float(after.mean() - before.mean()),
+        "random_shared": float(shared[start : case.last_shell + 1].mean()),
     }
 
 
