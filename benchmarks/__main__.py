@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from blush_onnx.cli.lazy import LazyGroup
-from blush_onnx.errors import BlushError
+from blush_onnx.cli.lazy import LazyGroup, run_developers_group
 
 COMMANDS = {
     "refinement": (
@@ -29,11 +28,8 @@ def group() -> None:
 
 
 def main() -> None:
-    """Run a benchmark; an error that was foreseen is one line, any other a traceback."""
-    try:
-        group(prog_name="python -m benchmarks")
-    except BlushError as error:
-        raise SystemExit(f"Error: {error}") from None
+    """Run a command."""
+    run_developers_group(group, "python -m benchmarks")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,7 @@ import logging
 
 import click
 
-from blush_onnx.cli.lazy import LazyGroup
-from blush_onnx.errors import BlushError
+from blush_onnx.cli.lazy import LazyGroup, run_developers_group
 
 COMMANDS = {
     "prepare": (
@@ -36,12 +35,9 @@ def group() -> None:
 
 
 def main() -> None:
-    """Run a command; an error that was foreseen is one line, any other a traceback."""
+    """Run a command."""
     logging.basicConfig(format="%(message)s")
-    try:
-        group(prog_name="python -m training")
-    except BlushError as error:
-        raise SystemExit(f"Error: {error}") from None
+    run_developers_group(group, "python -m training")
 
 
 if __name__ == "__main__":

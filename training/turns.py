@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -16,15 +17,11 @@ CUBE_ROTATIONS = tuple(
 )
 
 
-class Turn:
-    """A rotation to apply to volumes, (side, side, side)."""
-
-    def __call__(self, volume: Tensor) -> Tensor:
-        """The volume, turned about its middle."""
-        raise NotImplementedError
+Turn = Callable[[Tensor], Tensor]
+"""A rotation of volumes, (side, side, side), about their middle."""
 
 
-class CubeTurn(Turn):
+class CubeTurn:
     """One of the cube's own rotations: voxels change places, nothing is lost.
 
     Parameters
@@ -44,7 +41,7 @@ class CubeTurn(Turn):
         return volume.permute(self.axes).flip(self.flips)
 
 
-class AnyTurn(Turn):
+class AnyTurn:
     """Any rotation, trilinear in a volume resampled twice as fine, so that little is lost.
 
     Parameters

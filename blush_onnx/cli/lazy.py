@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from blush_onnx.errors import BlushError
+
 
 class LazyGroup(click.Group):
     """A group that knows its commands by name and help alone.
@@ -41,3 +43,18 @@ class LazyGroup(click.Group):
         """List the commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in self.lazy.items()])
+
+
+def run_developers_group(group: click.Group, name: str) -> None:
+    """Run a group of a program for developers: a foreseen error is one line, any other a traceback.
+
+    Parameters
+    ----------
+    group : click.Group
+    name : str
+        As the user typed it, for the usage line.
+    """
+    try:
+        group(prog_name=name)
+    except BlushError as error:
+        raise SystemExit(f"Error: {error}") from None
