@@ -53,14 +53,15 @@ def lines(path: Path) -> list[dict[str, str]]:
 
 def test_half_a_minute_of_training_lowers_the_error(toy_data: Path, tmp_path: Path) -> None:
     """On fixed patches of a volume that is not trained on, against the identity."""
-    config = small(toy_data, steps=80, volumes=2, learning_rate=1e-2)
-    # One kind of input alone, so that a small network learns it at once.
+    config = small(toy_data, steps=80, volumes=2, learning_rate=2e-2)
+    # One kind of input alone and no dropout, so that a small network learns it at once.
     plain = configuration.Augmentation(
         resolution_angstrom=(8.0, 8.0), filter_shares={"gaussian": 1.0}, anisotropy=0.0,
         target_anisotropy=0.0, excess_noise=1.0,
     )
     config = dataclasses.replace(
-        config, augmentation=plain, loss=dataclasses.replace(config.loss, deepest_recycling=0)
+        config, augmentation=plain, loss=dataclasses.replace(config.loss, deepest_recycling=0),
+        model=dataclasses.replace(config.model, dropout=0.0),
     )
     dataset = Dataset(toy_data)
     watched = load_volumes(dataset, dataset.of_split("validation"), CPU)
@@ -70,7 +71,7 @@ def test_half_a_minute_of_training_lowers_the_error(toy_data: Path, tmp_path: Pa
     once, again = lines(tmp_path / "validation.csv")
     assert (once["recycled"], again["recycled"]) == ("0", "5")
     assert before["outside"] == pytest.approx(1, abs=1e-5)
-    # Seen: 0.45 and 0.78.
+    # Seen: 0.45 and 0.69; with half the rate 0.66 … 0.85 and 0.91 … 0.96.
     assert float(once["outside"]) < 0.7
     assert float(once["error"]) < 0.9 * before["error"]
     assert float(once["mask"]) < before["mask"]
