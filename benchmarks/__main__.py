@@ -29,7 +29,7 @@ def group() -> None:
 
 def main() -> None:
     """Run a command."""
-    run_developers_group(group, "python -m benchmarks")
+    run_developers_group(group, "python -m benchmarks", "benchmarks")
 
 
 if __name__ == "__main__":

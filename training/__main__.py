@@ -37,7 +37,7 @@ def group() -> None:
 def main() -> None:
     """Run a command."""
     logging.basicConfig(format="%(message)s")
-    run_developers_group(group, "python -m training")
+    run_developers_group(group, "python -m training", "training")
 
 
 if __name__ == "__main__":

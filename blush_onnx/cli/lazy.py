@@ -10,6 +10,8 @@ import click
 
 from blush_onnx.errors import BlushError
 
+OWN = ("blush_onnx", "benchmarks", "export", "training")
+
 
 class LazyGroup(click.Group):
     """A group that knows its commands by name and help alone.
@@ -45,7 +47,7 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in self.lazy.items()])
 
 
-def run_developers_group(group: click.Group, name: str) -> None:
+def run_developers_group(group: click.Group, name: str, extra: str) -> None:
     """Run a group of a program for developers: a foreseen error is one line, any other a traceback.
 
     Parameters
@@ -53,8 +55,17 @@ def run_developers_group(group: click.Group, name: str) -> None:
     group : click.Group
     name : str
         As the user typed it, for the usage line.
+    extra : str
+        What to install where a package is missing.
     """
     try:
         group(prog_name=name)
     except BlushError as error:
         raise SystemExit(f"Error: {error}") from None
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").split(".")[0]
+        if missing in OWN:
+            raise
+        raise SystemExit(
+            f"Error: {name} needs {missing}: pip install -e '.[{extra},cpu]' in the checkout"
+        ) from None

@@ -133,11 +133,13 @@ def test_the_score_is_the_geometric_mean_of_its_rows() -> None:
     assert found["fsc_not_worse_5A"] == 1
 
 
-def test_a_blurring_model_loses_in_the_rows(case: Case) -> None:
-    blurred = dataclasses.replace(case, noisy=case.target.copy())
-    before = scores.score_case(case, denoisers.gaussian, repeats=False)[0]
-    assert before["fsc_after"] <= before["fsc_before"] + 1e-3
-    assert blurred.mask is case.mask
+def test_blurring_what_is_clean_already_counts_as_worse(case: Case) -> None:
+    nearly = case.target + 0.01 * (case.noisy - case.target)
+    found, _ = scores.score_case(
+        dataclasses.replace(case, noisy=nearly), denoisers.gaussian, repeats=False
+    )
+    assert found["inside"] > 10
+    assert found["error"] > 10
 
 
 def test_the_command_writes_table_rows_and_curves(tmp_path: Path) -> None:
