@@ -7,6 +7,7 @@ on the device of the volumes, so that a card never waits for it.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -136,6 +137,8 @@ def patches_of(
     volume: LoadedVolume, settings: Augmentation, draw: Draw, patches: int, patch_size: int
 ) -> Batch:
     """One pair of inputs and their targets from a volume, cut into random patches."""
+    if volume.truth is not None and draw.uniform() < settings.empty:
+        volume = _emptied(volume)
     side, device = volume.mask.shape[0], volume.mask.device
     shells_per_inverse_angstrom = side * volume.record.voxel_size
     low, high = settings.resolution_angstrom
@@ -169,9 +172,12 @@ def patches_of(
         local_std = local_standard_deviation(grid)
         target = (targets[k % len(targets)] - mean) / deviation
         grid = (grid - mean) / deviation
-        of_map[0].append(local_standard_deviation(target).mean())
-        of_map[1].append((grid - target).square().mean())
-        of_map[2].append((target.square() * mask).sum() / mask.sum())
+        error = (grid - target).square().mean()
+        # Where nothing is, all of the input is error and the target has no scale of its own.
+        something = bool(mask.any())
+        of_map[0].append(local_standard_deviation(target if something else grid).mean())
+        of_map[1].append(error)
+        of_map[2].append((target.square() * mask).sum() / mask.sum() if something else error)
         grids.append(grid * sphere)
         stds.append(local_std / local_std.mean() * sphere)
         wanted.append(target * sphere)
@@ -185,6 +191,18 @@ def patches_of(
     return Batch(
         cut(grids), cut(stds), cut(wanted), cut([mask * sphere] * 2), cut([counted] * 2),
         *(torch.stack(pair).repeat(patches) for pair in of_map),
+    )
+
+
+def _emptied(volume: LoadedVolume) -> LoadedVolume:
+    """A map that holds nothing: its noise alone, to be taken away."""
+    noises = [
+        half.float() - volume.truth.float() if volume.truth is not None else half
+        for half in (volume.half_1, volume.half_2)
+    ]
+    nothing = torch.zeros_like(volume.mask)
+    return dataclasses.replace(
+        volume, half_1=noises[0], half_2=noises[1], truth=nothing, mask=nothing
     )
 
 

@@ -53,6 +53,8 @@ class Augmentation:
         Where the FSC of two such inputs falls to 0.143; even in 1/Å.
     excess_noise : float
         Up to this many times more noise, in every third case.
+    empty : float
+        Share of the simulated cases in which the map holds nothing but noise.
     stored_noise : float
         Share of the cases in which the noise is the prepared one, turned, in place of new.
     noise_slope : (float, float)
@@ -75,6 +77,7 @@ class Augmentation:
 
     resolution_angstrom: tuple[float, float] = (3.0, 14.0)
     excess_noise: float = 2.0
+    empty: float = 0.05
     stored_noise: float = 0.6
     noise_slope: tuple[float, float] = (-2.0, 2.0)
     filter_shares: dict[str, float] = field(
@@ -298,8 +301,10 @@ def _augmentation_rules(augmentation: Augmentation) -> dict[str, bool]:
             or sum(augmentation.filter_shares.values()) <= 0,
         "[augmentation] target_anisotropy must be in 0…anisotropy":
             not 0 <= augmentation.target_anisotropy <= augmentation.anisotropy,
-        "[augmentation] stored_noise and sphere must be in 0…1":
-            not (0 <= augmentation.stored_noise <= 1 and 0 <= augmentation.sphere <= 1),
+        "[augmentation] empty, stored_noise and sphere must be in 0…1": not all(
+            0 <= share <= 1
+            for share in (augmentation.empty, augmentation.stored_noise, augmentation.sphere)
+        ),
         "[augmentation] outside_resolution_angstrom must be at least 3":
             augmentation.outside_resolution_angstrom < 3,
         "[augmentation] excess_noise must be at least 1": augmentation.excess_noise < 1,

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.torch
 CPU = torch.device("cpu")
 PLAIN = Augmentation(
     resolution_angstrom=(6.0, 6.0), excess_noise=1.0, anisotropy=0.0, target_anisotropy=0.0,
-    sphere=0.0, noise_slope=(0.0, 0.0),
+    sphere=0.0, noise_slope=(0.0, 0.0), empty=0.0,
     filter_shares={"unfiltered": 1.0, "sharp": 0.0, "gaussian": 0.0, "wiener": 0.0},
 )
 """Nothing but noise, so that each other part can be switched on alone."""
@@ -96,6 +96,24 @@ def test_the_target_is_the_truth_inside_and_smooth_outside(volume: LoadedVolume)
     assert abs(error[inside].mean()) < 0.1
     correlation = np.corrcoef(target[inside], batch.target[1].numpy()[inside])[0, 1]
     assert correlation > 0.9999  # one truth, standardised by two inputs
+
+
+@pytest.mark.parametrize("stored", [0.0, 1.0], ids=["new noise", "prepared noise"])
+def test_an_empty_map_is_noise_and_nothing_is_wanted_of_it(
+    volume: LoadedVolume, stored: float
+) -> None:
+    full = whole(volume, dataclasses.replace(PLAIN, stored_noise=stored))
+    batch = whole(volume, dataclasses.replace(PLAIN, empty=1.0, stored_noise=stored))
+    sphere = torch.from_numpy(masks.default_mask((64, 64, 64)))
+    assert (batch.mask == 0).all()
+    assert float((batch.target * sphere).std()) < 0.01
+    assert float(batch.std_scale.min()) > 0.5
+    assert float(batch.grid[0].std()) > 0.5
+    assert torch.isfinite(batch.target_variance).all()
+    assert float(batch.input_error[0]) == pytest.approx(1, abs=0.05)
+    inside = full.mask[0] > 0.99
+    pair = torch.stack([full.target[0][inside], batch.grid[0][inside]])
+    assert abs(float(torch.corrcoef(pair)[0, 1])) < 0.3  # nothing of the truth is left
 
 
 def test_a_real_pairs_targets_come_from_the_other_half(volume: LoadedVolume) -> None:
