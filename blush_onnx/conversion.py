@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from blush_onnx import network, numpy_network, registry, self_test
 from blush_onnx.checkpoint import Checkpoint, read_checkpoint
 from blush_onnx.engines import create_engine, installed_providers
-from blush_onnx.engines.base import Array, Engine
+from blush_onnx.engines.base import Array, Engine, EngineSettings
 from blush_onnx.errors import ModelError
 from blush_onnx.model_config import ModelConfig
 from blush_onnx.models import CONFIG_FILE, MODEL_FILE
@@ -80,13 +80,15 @@ def build_model(
 
 
 def prove(
-    engine: Engine, reference: Network, reference_name: str, patches: Sequence[Patch]
+    engines: Mapping[str, Engine], reference: Network, reference_name: str,
+    patches: Sequence[Patch],
 ) -> dict[str, Any]:
-    """Compare an engine with a network of the same weights, patch by patch and as a batch.
+    """Compare engines with a network of the same weights, patch by patch and as a batch.
 
     Parameters
     ----------
-    engine : Engine
+    engines : mapping of str to Engine
+        As :func:`proof_engines` made them.
     reference : callable
         (grid, local_std) to (density, mask_logit) for one patch.
     reference_name : str
@@ -106,18 +108,19 @@ def prove(
     rows: list[dict[str, Any]] = []
     grids = np.stack([grid for _, grid, _ in patches])
     stds = np.stack([local_std for _, _, local_std in patches])
-    together = engine.run(grids, stds)
-    for i, (kind, grid, local_std) in enumerate(patches):
-        expected = reference(grid, local_std)
-        alone = engine.run(grids[i : i + 1], stds[i : i + 1])
-        for batch, place, found in ((1, 0, alone), (len(patches), i, together)):
-            row: dict[str, Any] = {"patch": kind, "batch": batch}
-            for key, ours, theirs in zip(
-                ("density", "mask_logit"), found, expected, strict=True
-            ):
-                if ours is not None and theirs is not None:
-                    row[key] = float(f"{self_test.distance(ours[place], theirs):.2g}")
-            rows.append(row)
+    answers = [reference(grid, local_std) for _, grid, local_std in patches]
+    for graph, engine in engines.items():
+        together = engine.run(grids, stds)
+        for i, (kind, _, _) in enumerate(patches):
+            alone = engine.run(grids[i : i + 1], stds[i : i + 1])
+            for batch, place, found in ((1, 0, alone), (len(patches), i, together)):
+                row: dict[str, Any] = {"graph": graph, "patch": kind, "batch": batch}
+                for key, ours, theirs in zip(
+                    ("density", "mask_logit"), found, answers[i], strict=True
+                ):
+                    if ours is not None and theirs is not None:
+                        row[key] = float(f"{self_test.distance(ours[place], theirs):.2g}")
+                rows.append(row)
     worst = max(row[key] for row in rows for key in ("density", "mask_logit") if key in row)
     if not worst <= PROOF_TOLERANCE:
         raise ModelError(
@@ -126,15 +129,17 @@ def prove(
         )
     return {
         "reference": reference_name,
-        "engine": f"{engine.description.library}, {engine.description.provider}",
+        "engine": "; ".join(sorted({
+            f"{e.description.library}, {e.description.provider}" for e in engines.values()
+        })),
         "measure": "norm(engine - reference) / norm(reference)",
         "tolerance": PROOF_TOLERANCE,
         "results": rows,
     }
 
 
-def proof_engine(content: bytes, patch_size: int) -> Engine:
-    """The engine that a new graph is proven on: ONNX Runtime with real batches, if it is there.
+def proof_engines(content: bytes, patch_size: int) -> dict[str, Engine]:
+    """Engines that a new graph is proven on, each under the form in which it evaluates the graph.
 
     Parameters
     ----------
@@ -145,7 +150,9 @@ def proof_engine(content: bytes, patch_size: int) -> Engine:
 
     Returns
     -------
-    Engine
+    dict of str to Engine
+        ONNX Runtime, if it is there: the very graph with real batches, and as it is
+        rewritten for the CPU. Else the first engine that works.
 
     Raises
     ------
@@ -153,13 +160,16 @@ def proof_engine(content: bytes, patch_size: int) -> Engine:
         No inference runtime, or it refuses the graph.
     """
     if "cpu" not in installed_providers():
-        return create_engine(content, "auto", device=0, threads=None, patch_size=patch_size)
+        return {"as stored": create_engine(content, EngineSettings(), patch_size)}
     from blush_onnx.engines import onnxruntime
 
-    cpu = onnxruntime.create(
-        content, "cpu", device=0, threads=None, patch_size=patch_size, reason="proof"
-    )
-    return cpu.with_batches()
+    cpu = EngineSettings("cpu")
+    return {
+        graph: onnxruntime.create(
+            content, cpu, patch_size=patch_size, reason="proof", as_stored=as_stored
+        )
+        for graph, as_stored in (("as stored", True), ("2-D convolutions", False))
+    }
 
 
 def write_model_folder(folder: Path, config: ModelConfig, content: bytes) -> None:
@@ -236,7 +246,7 @@ def _with_proof(config: ModelConfig, content: bytes, checkpoint: Checkpoint) -> 
             config, self_test=stored, proof={"not run": "no inference runtime was installed"}
         )
     proof = prove(
-        proof_engine(content, config.patch_size),
+        proof_engines(content, config.patch_size),
         lambda grid, std: numpy_network.evaluate(checkpoint.state, grid, std),
         "the network in NumPy",
         [
@@ -261,9 +271,10 @@ def summary(config: ModelConfig) -> str:
     if not rows:
         return f"Not compared with anything: {config.proof.get('not run', 'no proof is stored')}"
     worst = max(row[key] for row in rows for key in ("density", "mask_logit") if key in row)
-    batches = sorted({row["batch"] for row in rows})
+    batches, graphs = (sorted({row.get(key) for row in rows}) for key in ("batch", "graph"))
+    patches = len(rows) // len(batches) // len(graphs)
     return (
-        f"Compared with {config.proof['reference']} on {len(rows) // len(batches)} patches, batch "
+        f"Compared with {config.proof['reference']} on {patches} patches, batch "
         f"{' and '.join(map(str, batches))}: at most {worst:.1e} of its output "
         f"(allowed {config.proof['tolerance']:.0e})"
     )

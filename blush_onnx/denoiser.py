@@ -5,11 +5,11 @@ Formulas: docs/numerics.md, sections 3 and 4.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import itertools
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,9 @@ import numpy.typing as npt
 from blush_onnx import masks, models, patches
 from blush_onnx.boxes import as_mask, as_volume
 from blush_onnx.engines import create_engine
-from blush_onnx.engines.base import Engine
+from blush_onnx.engines.base import Engine, EngineSettings
 from blush_onnx.errors import InputError, ModelError
+from blush_onnx.evaluation import evaluate
 from blush_onnx.grids import Grids
 from blush_onnx.model_config import ModelConfig
 from blush_onnx.results import Denoised
@@ -62,8 +63,9 @@ class Denoiser:
         model: str | os.PathLike[str] | None = None,
         *,
         provider: str = "auto",
-        device: int = 0,
+        device: int | Sequence[int] = 0,
         threads: int | None = None,
+        precision: str = "float32",
         batch_size: int | None = None,
     ) -> Denoiser:
         """Load a model and start an inference engine for it.
@@ -76,10 +78,13 @@ class Denoiser:
             registered, else the bundled model; ``config.name`` says which.
         provider : str
             auto, cuda, tensorrt, openvino, migraphx, directml or cpu.
-        device : int
-            Card number.
+        device : int or sequence of int
+            Card number; several cards share the patches.
         threads : int, optional
             CPU threads; by default as many processors as this process may use.
+        precision : str
+            float32, or what the engine offers besides: tf32 and float16 on a card with
+            CUDA, bfloat16 with OpenVINO where the processor has it (docs/performance.md).
         batch_size : int, optional
             Patches at a time; by default 1 on a CPU and 4 on a card.
 
@@ -96,29 +101,18 @@ class Denoiser:
         InputError
             An argument is out of its range.
         """
-        return cls.from_model(
-            models.load_model(model), provider=provider, device=device, threads=threads,
-            batch_size=batch_size,
-        )
+        devices = (device,) if isinstance(device, int) else tuple(device)
+        settings = EngineSettings(provider, devices, threads, precision)
+        return cls.from_model(models.load_model(model), settings, batch_size=batch_size)
 
     @classmethod
     def from_model(
-        cls,
-        model: models.Model,
-        *,
-        provider: str = "auto",
-        device: int = 0,
-        threads: int | None = None,
-        batch_size: int | None = None,
-        cards: bool = True,
+        cls, model: models.Model, settings: EngineSettings | None = None,
+        *, batch_size: int | None = None,
     ) -> Denoiser:
-        """Start an inference engine for a model that was read already; see :meth:`load`.
-
-        Without `cards` the provider ``auto`` stays on the processors.
-        """
+        """Start an inference engine for a model that was read already; see :meth:`load`."""
         engine = create_engine(
-            model.content, provider, device=device, threads=threads,
-            patch_size=model.config.patch_size, cards=cards,
+            model.content, settings or EngineSettings(), model.config.patch_size
         )
         logger.info("model %s on %s", model.config.name, engine.description.in_words())
         return cls(model.config, engine, batch_size)
@@ -301,28 +295,19 @@ class Denoiser:
         """Run the network over the plan's patches, always added in the plan's order."""
         blend = patches.Blend(plan)
         total = len(plan.origins)
-        remaining = iter(plan.origins)
-        done = 0
         if progress:
             progress(0, total)
-        while batch := list(itertools.islice(remaining, self.batch_size)):
-            # A card gets batches of one size throughout: others would compile and round anew.
-            spare = self.batch_size - len(batch) if self.engine.description.is_gpu else 0
-            given = batch + batch[-1:] * spare
-            density, logit = self.engine.run(
-                self._stack(volume, given), self._stack(local_std, given)
-            )
-            mask = np.ones_like(density) if logit is None else _sigmoid(logit)
-            for i, origin in enumerate(batch):
-                blend.add(origin, density[i], mask[i])
-            done += len(batch)
-            if progress:
-                progress(done, total)
+        evaluated = evaluate(
+            self.engine, volume, local_std, plan.origins,
+            patch_size=self.config.patch_size, batch_size=self.batch_size,
+        )
+        with contextlib.closing(evaluated):
+            for done, (origin, density, logit) in enumerate(evaluated, 1):
+                mask = np.ones_like(density) if logit is None else _sigmoid(logit)
+                blend.add(origin, density, mask)
+                if progress:
+                    progress(done, total)
         return blend.finish()
-
-    def _stack(self, volume: Array, origins: list[patches.Origin]) -> Array:
-        size = self.config.patch_size
-        return np.stack([volume[z : z + size, y : y + size, x : x + size] for z, y, x in origins])
 
 
 def _sigmoid(logit: Array) -> Array:

@@ -15,6 +15,7 @@ from blush_onnx.engines import (
     create_engine,
     installed_providers,
 )
+from blush_onnx.engines.base import EngineSettings
 from blush_onnx.errors import BlushError
 from blush_onnx.machine import available_bytes, available_cpus
 
@@ -114,9 +115,7 @@ def _examine_providers(
             continue
         size = default.config.patch_size
         try:
-            engine = create_engine(
-                default.content, name, device=0, threads=None, patch_size=size
-            )
+            engine = create_engine(default.content, EngineSettings(name), size)
             row["library"] = engine.description.library
             row["convolutions_on"] = list(engine.description.convolutions_on) or [name]
             if not default.config.self_test:

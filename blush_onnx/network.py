@@ -17,13 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from blush_onnx.errors import ModelError
+from blush_onnx.graph_writer import CONSTANTS, GraphWriter
 
 if TYPE_CHECKING:
     import onnx
 
-OPSET = 17
-"""Resize of later opsets has no CUDA kernel in some releases of ONNX Runtime."""
-IR_VERSION = 8
 NORM_EPSILON = 1e-5
 STANDARD_DEVIATION_FLOOR = 1e-12
 
@@ -177,27 +175,13 @@ def build_graph(
         raise ModelError(f"a patch of {patch_size} cannot be halved {len(net.down)} times")
     if has_mask and net.outputs < 2:
         raise ModelError("the network has no mask output although the checkpoint says so")
-    graph = _Graph(state, half)
+    graph = GraphWriter(state, half)
     _write_network(graph, net, patch_size, has_mask)
-    shape = ["batch", patch_size, patch_size, patch_size]
-    tensors = {
-        name: onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
-        for name in ("grid", "local_std", "density", "mask_logit")
-    }
-    model = onnx.helper.make_model(
-        onnx.helper.make_graph(
-            graph.nodes,
-            "blush",
-            [tensors["grid"], tensors["local_std"]],
-            [tensors["density"]] + ([tensors["mask_logit"]] if has_mask else []),
-            graph.initializers,
-        ),
-        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-        producer_name="blush-onnx",
+    model = graph.model(
+        "blush", ["grid", "local_std"], ["density", "mask_logit"][: 1 + has_mask],
+        ["batch", patch_size, patch_size, patch_size],
     )
     onnx.helper.set_model_props(model, {key: json.dumps(v) for key, v in metadata.items()})
-    onnx.checker.check_model(model, full_check=True)
     return model
 
 
@@ -208,23 +192,13 @@ def weights_of_graph(model: onnx.ModelProto) -> dict[str, npt.NDArray[np.floatin
     return {
         tensor.name: onnx.numpy_helper.to_array(tensor)
         for tensor in model.graph.initializer
-        if not tensor.name.startswith("constant/")
+        if not tensor.name.startswith(CONSTANTS)
     }
 
 
-def _write_network(graph: _Graph, net: Architecture, patch_size: int, has_mask: bool) -> None:
-    voxels = patch_size**3
-    unbiased = graph.constant("unbiased", np.array(voxels / (voxels - 1), dtype=np.float32))
-    floor = graph.constant("floor", np.array(STANDARD_DEVIATION_FLOOR, dtype=np.float32))
+def _write_network(graph: GraphWriter, net: Architecture, patch_size: int, has_mask: bool) -> None:
+    standardised, mean, deviation = write_standardisation(graph, patch_size)
     channel = graph.constant("channel", np.array([1], dtype=np.int64))
-
-    mean = _mean_of_patch(graph, "grid")
-    difference = graph.node("Sub", ["grid", mean])
-    variance = _mean_of_patch(graph, graph.node("Mul", [difference, difference]))
-    deviation = graph.node("Sqrt", [graph.node("Mul", [variance, unbiased])])
-    deviation = graph.node("Add", [deviation, floor])
-    standardised = graph.node("Div", [difference, deviation])
-
     x = graph.node(
         "Concat",
         [graph.node("Unsqueeze", [name, channel]) for name in (standardised, "local_std")],
@@ -246,24 +220,42 @@ def _write_network(graph: _Graph, net: Architecture, patch_size: int, has_mask: 
         x = _double_convolution(graph, block, x)
     x = graph.node("Conv", [x, graph.weight("outc.weight"), graph.weight("outc.bias")])
 
-    outputs = [x]
-    if net.outputs == 2:
-        outputs = graph.split(x, 2)
+    outputs = graph.split(x, 2) if net.outputs == 2 else [x]
     removed = graph.node("Squeeze", [outputs[0], channel])
-    restored = graph.node("Mul", [graph.node("Sub", [standardised, removed]), deviation])
-    graph.node("Add", [restored, mean], output="density")
+    write_density(graph, standardised, removed, mean, deviation)
     if has_mask:
         graph.node("Squeeze", [outputs[1], channel], output="mask_logit")
 
 
-def _mean_of_patch(graph: _Graph, x: str) -> str:
+def write_standardisation(graph: GraphWriter, patch_size: int) -> tuple[str, str, str]:
+    """Nodes that standardise ``grid``; returns the standardised patch, its mean and deviation."""
+    voxels = patch_size**3
+    unbiased = graph.constant("unbiased", np.array(voxels / (voxels - 1), dtype=np.float32))
+    floor = graph.constant("floor", np.array(STANDARD_DEVIATION_FLOOR, dtype=np.float32))
+    mean = _mean_of_patch(graph, "grid")
+    difference = graph.node("Sub", ["grid", mean])
+    variance = _mean_of_patch(graph, graph.node("Mul", [difference, difference]))
+    deviation = graph.node("Sqrt", [graph.node("Mul", [variance, unbiased])])
+    deviation = graph.node("Add", [deviation, floor])
+    return graph.node("Div", [difference, deviation]), mean, deviation
+
+
+def write_density(
+    graph: GraphWriter, standardised: str, removed: str, mean: str, deviation: str
+) -> None:
+    """Nodes that take away what the network found and undo the standardisation."""
+    restored = graph.node("Mul", [graph.node("Sub", [standardised, removed]), deviation])
+    graph.node("Add", [restored, mean], output="density")
+
+
+def _mean_of_patch(graph: GraphWriter, x: str) -> str:
     """Mean axis by axis: one long sum in single precision drifts where many values are alike."""
     for axis in (3, 2, 1):
         x = graph.node("ReduceMean", [x], axes=[axis], keepdims=1)
     return x
 
 
-def _double_convolution(graph: _Graph, block: Block, x: str) -> str:
+def _double_convolution(graph: GraphWriter, block: Block, x: str) -> str:
     for i in (1, 2):
         conv, norm = f"{block.prefix}.conv{i}", f"{block.prefix}.norm{i}"
         x = graph.node(
@@ -277,46 +269,3 @@ def _double_convolution(graph: _Graph, block: Block, x: str) -> str:
         )
         x = graph.node("Mul", [x, graph.node("Sigmoid", [x])])
     return x
-
-
-class _Graph:
-    """Nodes and initializers as they are written, with names made on the way."""
-
-    def __init__(self, state: State, half: bool) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.initializers: list[onnx.TensorProto] = []
-        self._state = state
-        self._half = half
-
-    def node(
-        self, kind: str, inputs: list[str], output: str | None = None, **attributes: Any
-    ) -> str:
-        import onnx
-
-        name = output or f"{kind}_{len(self.nodes)}"
-        self.nodes.append(onnx.helper.make_node(kind, inputs, [name], name=name, **attributes))
-        return name
-
-    def split(self, x: str, parts: int) -> list[str]:
-        import onnx
-
-        names = [f"Split_{len(self.nodes)}_{i}" for i in range(parts)]
-        self.nodes.append(onnx.helper.make_node("Split", [x], names, name=names[0], axis=1))
-        return names
-
-    def constant(self, name: str, value: npt.NDArray[Any]) -> str:
-        import onnx
-
-        self.initializers.append(onnx.numpy_helper.from_array(value, f"constant/{name}"))
-        return f"constant/{name}"
-
-    def weight(self, name: str) -> str:
-        import onnx
-
-        dtype = np.float16 if self._half else np.float32
-        self.initializers.append(
-            onnx.numpy_helper.from_array(np.ascontiguousarray(self._state[name], dtype), name)
-        )
-        if not self._half:
-            return name
-        return self.node("Cast", [name], f"{name}/float32", to=onnx.TensorProto.FLOAT)

@@ -152,7 +152,7 @@ def export(
         return density[0].numpy(), logit[0].numpy() if config.has_mask else None
 
     proof = conversion.prove(
-        conversion.proof_engine(content, config.patch_size), reference,
+        conversion.proof_engines(content, config.patch_size), reference,
         f"PyTorch {torch.__version__}, float32, CPU", proof_patches(config, example),
     )
     stored = self_test.answer(*reference(*self_test.synthetic_patch(config.patch_size)))

@@ -20,6 +20,7 @@ def test_an_imported_model_carries_the_proof_that_it_agrees() -> None:
     results = config["proof"]["results"]
     assert {row["batch"] for row in results} == {1, 3}
     assert {row["patch"] for row in results} == {"synthetic", "random"}
+    assert {row["graph"] for row in results} == {"as stored", "2-D convolutions"}
     assert all(row["density"] <= 1e-4 and row["mask_logit"] <= 1e-4 for row in results)
 
 
@@ -30,7 +31,7 @@ def test_the_proof_fails_when_the_graph_is_another_network() -> None:
     _, content = conversion.build_model(dataclasses.replace(checkpoint, state=state), "other")
     with pytest.raises(ModelError, match="differs from the network"):
         conversion.prove(
-            conversion.proof_engine(content, 64),
+            conversion.proof_engines(content, 64),
             lambda grid, std: numpy_network.evaluate(checkpoint.state, grid, std),
             "NumPy",
             [("synthetic", *self_test.synthetic_patch(64))],

@@ -15,6 +15,7 @@ from blush_onnx import (
     ModelConfig,
     ModelError,
     OutOfMemoryError,
+    conversion,
     fourier,
     models,
 )
@@ -80,10 +81,12 @@ def test_the_result_does_not_depend_on_the_batch_size(
         np.testing.assert_array_equal(other.mask, results[0].mask)
 
 
-def test_real_batches_on_the_cpu_agree_within_rounding(tiny_denoiser: Denoiser) -> None:
+def test_real_batches_of_the_stored_graph_agree_within_rounding(
+    tiny_denoiser: Denoiser, tiny_model: Path
+) -> None:
     volume = blob_and_noise((84, 66, 66), 0)
-    engine = tiny_denoiser.engine
-    batched = Denoiser(tiny_denoiser.config, engine.with_batches(), 5)  # type: ignore[attr-defined]
+    as_stored = conversion.proof_engines(models.load_model(tiny_model).content, 64)["as stored"]
+    batched = Denoiser(tiny_denoiser.config, as_stored, 5)
     expected = tiny_denoiser.denoise_at_model_voxel_size(volume).density
     found = batched.denoise_at_model_voxel_size(volume).density
     assert np.linalg.norm(found - expected) / np.linalg.norm(expected) < 1e-6

@@ -12,7 +12,9 @@ import click
 from blush_onnx.cli.failures import debug_option
 from blush_onnx.cli.options import (
     batch_size_option,
+    device_option,
     model_option,
+    precision_option,
     provider_option,
     require_gpu_option,
     stride_option,
@@ -66,7 +68,8 @@ Examples:
 @batch_size_option()
 @threads_option("the processors this process may use")
 @provider_option()
-@click.option("--device", type=int, default=0, show_default=True, help="Number of the card.")
+@device_option()
+@precision_option()
 @require_gpu_option()
 @click.option(
     "--no-spectral-trailing", is_flag=True,
@@ -184,6 +187,7 @@ class _Run:
     def compute(self, progress: Progress) -> None:
         """Load the model and denoise."""
         from blush_onnx import Denoiser, models, regularise, regularise_class
+        from blush_onnx.engines.base import EngineSettings
         from blush_onnx.errors import EngineError
         from blush_onnx.half_map_checks import half_map_warnings
 
@@ -191,7 +195,8 @@ class _Run:
         o = self.options
         self.model = models.load_model(o["model"])
         self.denoiser = Denoiser.from_model(
-            self.model, provider=o["provider"], device=o["device"], threads=o["threads"],
+            self.model,
+            EngineSettings(o["provider"], o["device"], o["threads"], o["precision"]),
             batch_size=o["batch_size"],
         )
         engine = self.denoiser.engine.description

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from blush_onnx.engines import PROVIDER_NAMES
+from blush_onnx.engines.base import PRECISIONS
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -55,3 +56,27 @@ def provider_option() -> Decorator:
 def require_gpu_option() -> Decorator:
     """``--require-gpu``."""
     return click.option("--require-gpu", is_flag=True, help="Fail rather than run on the CPU.")
+
+
+def precision_option() -> Decorator:
+    """``--precision``."""
+    return click.option(
+        "--precision", type=click.Choice(PRECISIONS), default="float32", show_default=True,
+        help="What the network computes in. Less is faster where the engine and the machine have "
+        "it, and an error where not; docs/performance.md says what it does to the map.",
+    )
+
+
+def device_option() -> Decorator:
+    """``--device``: numbers of cards, as a tuple."""
+    return click.option(
+        "--device", callback=_card_numbers, default="0", show_default=True, metavar="N[,N…]",
+        help="Number of the card; several share the patches.",
+    )
+
+
+def _card_numbers(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r}: give numbers, such as 0 or 0,1") from None

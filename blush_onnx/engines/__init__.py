@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from importlib.util import find_spec
 
-from blush_onnx.engines.base import GPU_PROVIDERS, Engine
+from blush_onnx.engines.base import GPU_PROVIDERS, PRECISIONS, Engine, EngineSettings
 from blush_onnx.errors import EngineError, InputError
 
 PROVIDER_NAMES = ("auto", "cuda", "tensorrt", "openvino", "migraphx", "directml", "cpu")
@@ -54,31 +55,16 @@ def _look() -> tuple[list[str], list[str]]:
     return [name for name in (*AUTO_ORDER, "tensorrt") if name in found], broken
 
 
-def create_engine(
-    model: bytes,
-    provider: str,
-    *,
-    device: int,
-    threads: int | None,
-    patch_size: int,
-    cards: bool = True,
-) -> Engine:
+def create_engine(model: bytes, settings: EngineSettings, patch_size: int) -> Engine:
     """Engine for a provider, or for ``auto`` the first of :data:`AUTO_ORDER` that works.
 
     Parameters
     ----------
     model : bytes
         The ONNX model.
-    provider : str
-        One of :data:`PROVIDER_NAMES`.
-    device : int
-        Card number.
-    threads : int or None
-        CPU threads; None: as many processors as this process may use.
+    settings : EngineSettings
     patch_size : int
         Side of a patch, voxels.
-    cards : bool
-        Whether ``auto`` may take a graphics card.
 
     Returns
     -------
@@ -88,54 +74,60 @@ def create_engine(
     Raises
     ------
     InputError
-        Unknown provider, negative device, or threads below 1.
+        Unknown provider or precision, a negative or repeated device, or threads below 1.
     EngineError
         What was asked for is not installed or does not work here.
     """
-    if provider not in PROVIDER_NAMES:
-        raise InputError(f"unknown provider {provider!r}: choose from {', '.join(PROVIDER_NAMES)}")
-    if device < 0:
-        raise InputError(f"device {device} is negative: cards are numbered from 0")
-    if threads is not None and not 1 <= threads <= MOST_THREADS:
-        raise InputError(f"{threads} threads: give 1 to {MOST_THREADS}")
+    _check(settings)
     installed, broken = _look()
     if not installed:
         raise EngineError(broken[0] if broken else NO_RUNTIME)
-    if provider != "auto":
-        return _create(model, provider, device, threads, patch_size, "asked for by name")
+    if settings.provider != "auto":
+        return _create(model, settings, patch_size, "asked for by name")
 
     passed_over: list[str] = []
-    if not cards:
+    if not settings.cards:
         installed = [name for name in installed if name not in GPU_PROVIDERS]
     for candidate in (name for name in AUTO_ORDER if name in installed):
+        reason = "; ".join([f"auto: the first that works of {', '.join(installed)}", *passed_over])
         try:
-            return _create(
-                model, candidate, device, threads, patch_size, _auto_reason(installed, passed_over)
-            )
+            chosen = dataclasses.replace(settings, provider=candidate)
+            return _create(model, chosen, patch_size, reason)
         except EngineError as error:
             passed_over.append(f"{candidate} failed ({error})")
     reason = "; ".join(passed_over) or "none of them computes on the processors"
     raise EngineError(f"no installed provider works: {reason}")
 
 
-def _auto_reason(installed: list[str], passed_over: list[str]) -> str:
-    reason = f"auto: the first that works of {', '.join(installed)}"
-    return "; ".join([reason, *passed_over])
+def _check(settings: EngineSettings) -> None:
+    for kind, value, known in (
+        ("provider", settings.provider, PROVIDER_NAMES),
+        ("precision", settings.precision, PRECISIONS),
+    ):
+        if value not in known:
+            raise InputError(f"unknown {kind} {value!r}: choose from {', '.join(known)}")
+    devices = settings.devices
+    if not devices or min(devices) < 0 or len(set(devices)) < len(devices):
+        given = ", ".join(map(str, devices))
+        raise InputError(f"devices {given}: give each card's number once; they count from 0")
+    if settings.threads is not None and not 1 <= settings.threads <= MOST_THREADS:
+        raise InputError(f"{settings.threads} threads: give 1 to {MOST_THREADS}")
 
 
-def _create(
-    model: bytes, provider: str, device: int, threads: int | None, patch_size: int, reason: str
-) -> Engine:
-    if provider == "openvino":
+def _create(model: bytes, settings: EngineSettings, patch_size: int, reason: str) -> Engine:
+    if settings.provider == "openvino":
         from blush_onnx.engines import openvino
 
-        return openvino.create(
-            model, threads=threads, patch_size=patch_size, reason=reason
-        )
+        return openvino.create(model, settings, patch_size=patch_size, reason=reason)
     if not find_spec("onnxruntime"):
-        raise EngineError(f"{provider} needs onnxruntime: {NO_RUNTIME}")
+        raise EngineError(f"{settings.provider} needs onnxruntime: {NO_RUNTIME}")
     from blush_onnx.engines import onnxruntime
+    from blush_onnx.engines.team import Team
 
-    return onnxruntime.create(
-        model, provider, device=device, threads=threads, patch_size=patch_size, reason=reason
-    )
+    if settings.provider not in GPU_PROVIDERS:
+        return onnxruntime.create(model, settings, patch_size=patch_size, reason=reason)
+    engines = [
+        onnxruntime.create(model, settings, device, patch_size=patch_size, reason=reason)
+        for device in settings.devices
+    ]
+    return engines[0] if len(engines) == 1 else Team(engines)

@@ -8,7 +8,38 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from blush_onnx.machine import available_bytes
+
 Array = npt.NDArray[np.float32]
+
+
+PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
+"""What convolutions may compute in; sums over a volume and the map stay in float32."""
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """What an engine is asked for.
+
+    Attributes
+    ----------
+    provider : str
+        auto or the name of a provider.
+    devices : tuple of int
+        Numbers of the cards; several share the patches.
+    threads : int or None
+        CPU threads; None: as many processors as this process may use.
+    precision : str
+        One of :data:`PRECISIONS`. Nothing lowers it by itself.
+    cards : bool
+        Whether ``auto`` may take a graphics card.
+    """
+
+    provider: str = "auto"
+    devices: tuple[int, ...] = (0,)
+    threads: int | None = None
+    precision: str = "float32"
+    cards: bool = True
 
 
 @dataclass(frozen=True)
@@ -28,6 +59,11 @@ class EngineDescription:
         where there is nothing to fall back to.
     threads : int or None
         Threads it computes with on the CPU; None where the caller's session decides.
+    precision : str
+        What its convolutions compute in.
+    side_by_side : int
+        Calls that it works on at a time, with a share of the threads each, or on a
+        card each.
     """
 
     provider: str
@@ -35,6 +71,8 @@ class EngineDescription:
     reason: str
     convolutions_on: tuple[str, ...] = ()
     threads: int | None = None
+    precision: str = "float32"
+    side_by_side: int = 1
 
     def in_words(self) -> str:
         """One line for a log."""
@@ -43,12 +81,37 @@ class EngineDescription:
             facts.append(f"convolutions on {', '.join(self.convolutions_on)}")
         if self.threads and not self.is_gpu:
             facts.append(f"{self.threads} thread{'s' if self.threads > 1 else ''}")
+        if self.precision != "float32":
+            facts.append(self.precision)
+        if self.is_gpu and self.side_by_side > 1:
+            facts.append(f"{self.side_by_side} cards")
         return f"{self.provider} ({', '.join(facts)}; {self.reason})"
 
     @property
     def is_gpu(self) -> bool:
         """Whether the network runs on a graphics card."""
         return self.provider in GPU_PROVIDERS
+
+
+MOST_SIDE_BY_SIDE = 4
+BYTES_SIDE_BY_SIDE = 2**29
+"""What the work on one patch takes at most, with a margin."""
+
+
+def side_by_side(threads: int) -> int:
+    """How many patches to work on at a time with so many threads.
+
+    One patch does not keep many processors busy: its layers end one after the other, and
+    each end is waited for. But each patch takes memory.
+
+    Returns
+    -------
+    int
+        From 1 to 4.
+    """
+    memory = available_bytes()
+    room = MOST_SIDE_BY_SIDE if memory is None else memory // 2 // BYTES_SIDE_BY_SIDE
+    return max(1, min(threads, MOST_SIDE_BY_SIDE, room))
 
 
 GPU_PROVIDERS = ("cuda", "tensorrt", "migraphx", "directml")
@@ -70,5 +133,12 @@ class Engine(Protocol):
         -------
         density : array like `grid`
         mask_logit : array like `grid`, or None where the network has no mask
+
+        Raises
+        ------
+        OutOfMemoryError
+            The batch does not fit; a smaller one may.
+        EngineError
+            Anything else went wrong.
         """
         ...

@@ -4,6 +4,9 @@ A session that was asked for a GPU can quietly run on the CPU, and its list of
 providers does not tell: a provider may be loaded and be given no node. So the
 first patch on every provider but the CPU is recorded with ONNX Runtime's
 profiler, and the provider that ran the convolutions is read from the record.
+
+On the CPU the network is rewritten with 2-D convolutions (planes.py): ONNX Runtime
+has fast kernels for those, and none for 3-D ones.
 """
 
 from __future__ import annotations
@@ -19,8 +22,14 @@ from typing import Any
 
 import numpy as np
 
-from blush_onnx.engines.base import GPU_PROVIDERS, Array, EngineDescription
-from blush_onnx.errors import EngineError
+from blush_onnx.engines.base import (
+    GPU_PROVIDERS,
+    Array,
+    EngineDescription,
+    EngineSettings,
+    side_by_side,
+)
+from blush_onnx.errors import EngineError, ModelError, OutOfMemoryError
 from blush_onnx.machine import available_cpus
 
 PROVIDERS = {
@@ -30,6 +39,15 @@ PROVIDERS = {
     "directml": "DmlExecutionProvider",
     "cpu": "CPUExecutionProvider",
 }
+_PRECISIONS = {
+    "cuda": ("float32", "tf32", "float16"),
+    "tensorrt": ("float32", "float16"),
+}
+"""Other providers compute in float32 alone."""
+_LACK_OF_MEMORY = (
+    "failed to allocate memory", "out of memory", "bad_alloc", "bad allocation",
+    "is smaller than requested bytes", "alloc_failed",
+)
 _ON_CARDS = {PROVIDERS[name] for name in GPU_PROVIDERS}
 _NEEDS = {
     "cuda": "pip install 'blush-onnx[gpu]' (CUDA 13) or 'blush-onnx[gpu-cuda12]', "
@@ -51,7 +69,7 @@ class OnnxRuntimeEngine:
     one_by_one : bool, optional
         Evaluate the patches of a batch one after another. The CPU gains nothing
         from batches, and its matrix products round differently in them; so that
-        is what it does by default.
+        is what it does by default, and a graph for one patch at a time needs it.
     """
 
     def __init__(
@@ -88,17 +106,14 @@ class OnnxRuntimeEngine:
                 with self._turn:
                     parts.append(self._session.run(self._outputs, feed))
         except Exception as error:  # ONNX Runtime raises a family of its own
-            raise EngineError(
+            kind = OutOfMemoryError if _is_lack_of_memory(error) else EngineError
+            raise kind(
                 f"{self.description.provider} failed on a batch of {len(grid)} patches: "
-                f"{_first_line(error)}; if it ran out of memory, give a smaller --batch-size"
+                f"{_first_line(error)}"
             ) from error
         results = [p[0] if len(p) == 1 else np.concatenate(p) for p in zip(*parts, strict=True)]
         named = dict(zip(self._outputs, results, strict=True))
         return named["density"], named.get("mask_logit")
-
-    def with_batches(self) -> OnnxRuntimeEngine:
-        """The same session, given whole batches even on the CPU."""
-        return OnnxRuntimeEngine(self._session, self.description, one_by_one=False)
 
 
 def available_providers() -> list[str]:
@@ -110,7 +125,8 @@ def available_providers() -> list[str]:
 
 
 def create(
-    model: bytes, provider: str, *, device: int, threads: int | None, patch_size: int, reason: str
+    model: bytes, settings: EngineSettings, device: int = 0, *, patch_size: int, reason: str,
+    as_stored: bool = False,
 ) -> OnnxRuntimeEngine:
     """Session on one provider, proven to run the convolutions there.
 
@@ -118,16 +134,16 @@ def create(
     ----------
     model : bytes
         The ONNX model.
-    provider : str
-        A key of :data:`PROVIDERS`.
+    settings : EngineSettings
+        Its provider is a key of :data:`PROVIDERS`.
     device : int
         Card number; the CPU takes no notice.
-    threads : int or None
-        CPU threads; None: as many processors as this process may use.
     patch_size : int
         Side of a patch, voxels.
     reason : str
         Why this provider was asked for.
+    as_stored : bool
+        Evaluate the very graph, with its free batch, also where a rewritten one is faster.
 
     Returns
     -------
@@ -136,19 +152,33 @@ def create(
     Raises
     ------
     EngineError
-        The provider is not installed, does not start, or leaves convolutions to
-        another one.
+        The provider is not installed, does not start, does not compute in the precision,
+        or leaves convolutions to another one.
     """
     import onnxruntime
 
+    provider = settings.provider
     long = PROVIDERS[provider]
     if long not in onnxruntime.get_available_providers():
         raise EngineError(
             f"the installed onnxruntime {onnxruntime.__version__} has no {long} (it has "
             f"{', '.join(onnxruntime.get_available_providers())}); {_NEEDS[provider]}"
         )
-    count = threads or available_cpus()
-    session, ran_on = open_session(model, long, device, count, patch_size)
+    if settings.precision not in _PRECISIONS.get(provider, ("float32",)):
+        raise EngineError(
+            f"onnxruntime computes in {' or '.join(_PRECISIONS.get(provider, ('float32',)))} with "
+            f"{provider}, not in {settings.precision}"
+        )
+    threads = settings.threads or available_cpus()
+    streams = 1
+    if provider == "cpu" and not as_stored:
+        model, streams = _in_planes(model, patch_size), side_by_side(threads)
+    elif settings.precision == "float16" and provider == "cuda":
+        model = in_half_precision(model)
+    # Calls from several Python threads share the session's workers and each brings one itself.
+    session, ran_on = open_session(
+        model, long, device, threads - streams + 1, patch_size, settings.precision
+    )
     if provider != "cpu" and ran_on != {long}:
         where = ", ".join(sorted(ran_on)) or "an unknown provider"
         raise EngineError(
@@ -157,13 +187,54 @@ def create(
     return OnnxRuntimeEngine(
         session,
         EngineDescription(
-            provider, f"onnxruntime {onnxruntime.__version__}", reason, tuple(sorted(ran_on)), count
+            provider, f"onnxruntime {onnxruntime.__version__}", reason, tuple(sorted(ran_on)),
+            threads, settings.precision, streams,
         ),
+        one_by_one=provider == "cpu" and not as_stored,
     )
 
 
+def _in_planes(content: bytes, patch_size: int) -> bytes:
+    """The graph with 2-D convolutions; as it is where it is no graph of ours."""
+    import onnx
+
+    from blush_onnx import planes
+
+    try:
+        model = onnx.load_from_string(content)
+    except Exception:  # ONNX Runtime will say what is wrong with it
+        return content
+    try:
+        return bytes(planes.of_model(model, patch_size).SerializeToString())
+    except ModelError:
+        return content
+
+
+def in_half_precision(content: bytes) -> bytes:
+    """The graph computing in half precision, its inputs, outputs and standardisation in single.
+
+    Parameters
+    ----------
+    content : bytes
+        As :func:`blush_onnx.network.build_graph` made it.
+
+    Returns
+    -------
+    bytes
+    """
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    model = onnx.load_from_string(content)
+    # Sums over a patch and the difference that gives the map would lose their last digits.
+    kept = ["ReduceMean", "Sqrt", "Div", "Sub", "Add", "Cast", "Squeeze"]
+    half = convert_float_to_float16(model, keep_io_types=True, op_block_list=kept)
+    return bytes(half.SerializeToString())
+
+
 def open_session(
-    model: bytes, long: str, device: int, threads: int, patch_size: int
+    model: bytes, long: str, device: int, threads: int, patch_size: int,
+    precision: str = "float32",
 ) -> tuple[Any, set[str]]:
     """Open a session; on any provider but the CPU also see where its convolutions run.
 
@@ -173,6 +244,7 @@ def open_session(
     long : str
         Execution provider as ONNX Runtime names it.
     device, threads, patch_size : int
+    precision : str
 
     Returns
     -------
@@ -193,7 +265,7 @@ def open_session(
     if long in ("CUDAExecutionProvider", "TensorrtExecutionProvider"):
         _preload()
     on_cpu = long == "CPUExecutionProvider"
-    providers: list[Any] = [(long, _options(long, device))]
+    providers: list[Any] = [(long, _options(long, device, precision))]
     if not on_cpu:
         providers.append("CPUExecutionProvider")
     try:
@@ -240,13 +312,18 @@ def _why_not(long: str) -> str:
     return guess
 
 
-def _options(long: str, device: int) -> dict[str, str]:
+def _options(long: str, device: int, precision: str) -> dict[str, str]:
     if long not in _ON_CARDS:
         return {}
     options = {"device_id": str(device)}
     if long == "CUDAExecutionProvider":
         # TF32 rounds factors to ten bits; an exhaustive search costs seconds at start-up.
-        options |= {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+        options |= {
+            "use_tf32": "1" if precision == "tf32" else "0",
+            "cudnn_conv_algo_search": "HEURISTIC",
+        }
+    if long == "TensorrtExecutionProvider" and precision == "float16":
+        options |= {"trt_fp16_enable": "1"}
     return options
 
 
@@ -275,6 +352,11 @@ def _describe_foreign(session: Any) -> EngineDescription:
     return EngineDescription(
         short, f"onnxruntime {onnxruntime.__version__}", "the caller made the session"
     )
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in text for words in _LACK_OF_MEMORY)
 
 
 def _first_line(error: Exception) -> str:

@@ -107,6 +107,7 @@ def denoise_record(
             "reason": engine.reason,
             "convolutions_on": list(engine.convolutions_on),
             "threads": engine.threads,
+            "precision": engine.precision,
             "batch_size": denoiser.batch_size,
         },
         "versions": versions(),

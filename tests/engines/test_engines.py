@@ -9,9 +9,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from blush_onnx import Denoiser, EngineError, models
+from blush_onnx import Denoiser, EngineError, InputError, conversion, models, self_test
 from blush_onnx.engines import AUTO_ORDER, create_engine, installed_providers
 from blush_onnx.engines import onnxruntime as ort_engine
+from blush_onnx.engines.base import EngineSettings
 from blush_onnx.machine import available_cpus
 from tests.conftest import blob_and_noise, need
 from tests.python_without import run_python
@@ -64,8 +65,8 @@ def test_such_a_session_is_an_error_that_says_so(
     monkeypatch.setitem(ort_engine.PROVIDERS, "cuda", "AzureExecutionProvider")
     content = models.load_model(tiny_model).content
     with pytest.raises(EngineError, match="the convolutions ran on CPUExecutionProvider"):
-        create_engine(content, "cuda", device=0, threads=1, patch_size=64)
-    engine = create_engine(content, "auto", device=0, threads=1, patch_size=64)
+        create_engine(content, EngineSettings("cuda", threads=1), 64)
+    engine = create_engine(content, EngineSettings("auto", threads=1), 64)
     assert engine.description.provider in ("openvino", "cpu")
     assert "cuda failed (cuda was asked for, but the convolutions ran on" in (
         engine.description.reason
@@ -81,12 +82,12 @@ def test_the_graph_of_another_network_is_refused() -> None:
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "other", [x], [y])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     with pytest.raises(EngineError, match="not a Blush network"):
-        create_engine(model.SerializeToString(), "cpu", device=0, threads=1, patch_size=64)
+        create_engine(model.SerializeToString(), EngineSettings("cpu", threads=1), 64)
 
 
 def test_a_graph_that_the_runtime_cannot_load_is_refused() -> None:
     with pytest.raises(EngineError, match="onnxruntime cannot start CPUExecutionProvider"):
-        create_engine(b"no graph", "cpu", device=0, threads=1, patch_size=64)
+        create_engine(b"no graph", EngineSettings("cpu", threads=1), 64)
 
 
 @pytest.mark.openvino
@@ -100,6 +101,105 @@ def test_openvino_gives_the_same_map_whatever_the_batch(tiny_model: Path) -> Non
     np.testing.assert_array_equal(single.density, batched.density)
     correction = np.linalg.norm(cpu.density - volume)
     assert np.linalg.norm(single.density - cpu.density) / correction < 5e-4
+
+
+def test_the_cpu_gets_the_graph_of_2d_convolutions_and_gives_the_same_map(
+    tiny_model: Path,
+) -> None:
+    model = models.load_model(tiny_model)
+    engines = conversion.proof_engines(model.content, 64)
+    volume = blob_and_noise((70, 70, 70), 0)
+    maps = [
+        Denoiser(model.config, engine).denoise(volume, 1.5).density for engine in engines.values()
+    ]
+    correction = np.linalg.norm(maps[0] - volume)
+    assert 0 < np.linalg.norm(maps[1] - maps[0]) / correction < 1e-5
+    content = ort_engine._in_planes(model.content, 64)
+    assert content != model.content  # else this test compares a graph with itself
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 5])
+@pytest.mark.parametrize(
+    "provider", ["cpu", pytest.param("openvino", marks=pytest.mark.openvino)]
+)
+def test_patches_side_by_side_do_not_change_the_map(
+    provider: str, threads: int, tiny_model: Path
+) -> None:
+    volume = blob_and_noise((70, 70, 70), 0)
+    one, several = (
+        Denoiser.load(tiny_model, provider=provider, threads=count) for count in (1, threads)
+    )
+    assert several.engine.description.side_by_side == min(threads, 4)
+    expected = one.denoise(volume, 1.5).density
+    found = several.denoise(volume, 1.5).density
+    assert np.linalg.norm(found - expected) / np.linalg.norm(expected) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("provider", "precision"), [("cpu", "bfloat16"), ("cpu", "float16"), ("openvino", "tf32")]
+)
+def test_a_precision_that_the_engine_does_not_have_is_refused(
+    provider: str, precision: str, tiny_model: Path
+) -> None:
+    if provider not in installed_providers():
+        pytest.skip(f"{provider} is not installed")
+    with pytest.raises(EngineError, match=precision):
+        Denoiser.load(tiny_model, provider=provider, precision=precision)
+
+
+def test_an_unknown_precision_or_device_is_refused(tiny_model: Path) -> None:
+    with pytest.raises(InputError, match="unknown precision 'int8'"):
+        Denoiser.load(tiny_model, precision="int8")
+    for devices in ((), (-1,), (0, 0)):
+        with pytest.raises(InputError, match="each card's number once"):
+            Denoiser.load(tiny_model, device=devices)
+
+
+@pytest.mark.openvino
+def test_bfloat16_changes_the_map_by_less_than_a_hundredth_of_the_correction(
+    tiny_model: Path,
+) -> None:
+    import openvino
+
+    able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if "BF16" not in able:
+        pytest.skip("this processor has no bfloat16")
+    volume = blob_and_noise((70, 70, 70), 0)
+    single, brief = (
+        Denoiser.load(tiny_model, provider="openvino", precision=precision).denoise(volume, 1.5)
+        for precision in ("float32", "bfloat16")
+    )
+    correction = np.linalg.norm(single.density - volume)
+    difference = np.linalg.norm(brief.density - single.density) / correction
+    assert 1e-5 < difference < 2e-2
+    assert brief.engine.precision == "bfloat16"
+
+
+def test_the_graph_in_half_precision_keeps_its_inputs_and_nearly_its_answers(
+    tiny_model: Path,
+) -> None:
+    """Run on the CPU, which casts between its nodes: the rounding is a card's."""
+    content = models.load_model(tiny_model).content
+    half = ort_engine.in_half_precision(content)
+    grid, local_std = (p[None] for p in self_test.synthetic_patch(64))
+    answers = []
+    for graph in (content, half):
+        session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+        assert {value.type for value in session.get_inputs()} == {"tensor(float)"}
+        answers.append(session.run(["density"], {"grid": grid, "local_std": local_std})[0])
+    difference = np.linalg.norm(answers[1] - answers[0]) / np.linalg.norm(answers[0] - grid)
+    assert 1e-6 < difference < 1e-2
+
+
+def test_running_out_of_memory_is_told_from_other_failures() -> None:
+    for text in (
+        "Failed to allocate memory for requested buffer of size 123",
+        "CUDA failure 2: out of memory ; GPU=0", "std::bad_alloc",
+        "BFCArena::AllocateRawInternal Available memory of 1 is smaller than requested bytes of 2",
+        "CUDNN failure 4: CUDNN_STATUS_ALLOC_FAILED",
+    ):
+        assert ort_engine._is_lack_of_memory(RuntimeError(text))
+    assert not ort_engine._is_lack_of_memory(RuntimeError("CUDNN_STATUS_NOT_SUPPORTED"))
 
 
 def test_no_runtime_at_all_is_one_line_that_names_the_extras(tiny_model: Path) -> None:

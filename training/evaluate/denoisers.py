@@ -7,6 +7,7 @@ import os
 import numpy as np
 
 from blush_onnx import Denoiser, fourier
+from blush_onnx.engines.base import EngineSettings
 from blush_onnx.fourier import Volume
 from blush_onnx.models import Model
 from training.evaluate.cases import Case
@@ -17,7 +18,7 @@ STRIDE = 32
 
 def network(model: Model, threads: int | None = None) -> Denoise:
     """A model's own denoising, as in `Denoiser`."""
-    denoiser = Denoiser.from_model(model, threads=threads)
+    denoiser = Denoiser.from_model(model, EngineSettings(threads=threads))
 
     def denoise(volume: Volume, _case: Case | None) -> Result:
         result = denoiser.denoise_at_model_voxel_size(volume, stride=STRIDE)

@@ -22,6 +22,7 @@ from blush_onnx.cli.failures import in_one_line
 from blush_onnx.cli.options import (
     batch_size_option,
     model_option,
+    precision_option,
     provider_option,
     require_gpu_option,
     stride_option,
@@ -48,6 +49,7 @@ _OPTIONS = (
         help="Give up when no card of the list has changed hands for so long.",
     ),
     provider_option(),
+    precision_option(),
     require_gpu_option(),
     threads_option("this job's share of the processors it may use"),
     click.option(
@@ -165,6 +167,7 @@ def job_request(options: dict[str, Any]) -> JobRequest:
         engine=EngineRequest(
             provider=options["provider"], gpu=listed[-1] if listed else None,
             require_gpu=options["require_gpu"], threads=options["threads"],
+            precision=options["precision"],
             batch_size=options["batch_size"], device_timeout=options["device_timeout"],
         ),
         model=options["model"], stride=options["stride"],

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from blush_onnx.denoiser import Denoiser
 from blush_onnx.engines import installed_providers
-from blush_onnx.engines.base import GPU_PROVIDERS
+from blush_onnx.engines.base import GPU_PROVIDERS, EngineSettings
 from blush_onnx.errors import EngineError, InputError
 from blush_onnx.models import Model
 from blush_onnx.sharing.cards import Card, cuda_cards, one_of
@@ -37,6 +37,8 @@ class EngineRequest:
         Fail rather than run on the CPU.
     threads : int or None
         CPU threads; None: a fair share of what this process may use.
+    precision : str
+        As for :meth:`Denoiser.load`.
     batch_size : int or None
     device_timeout : float
         Seconds to wait for a card.
@@ -46,6 +48,7 @@ class EngineRequest:
     gpu: str | None = None
     require_gpu: bool = False
     threads: int | None = None
+    precision: str = "float32"
     batch_size: int | None = None
     device_timeout: float = DEVICE_TIMEOUT
 
@@ -115,8 +118,9 @@ def denoiser_for(
     with one_of(cards, request.device_timeout, purpose, check) as card:
         try:
             denoiser = Denoiser.from_model(
-                model, provider=provider, device=card.number, batch_size=request.batch_size,
-                threads=request.threads,
+                model,
+                EngineSettings(provider, (card.number,), request.threads, request.precision),
+                batch_size=request.batch_size,
             )
         except EngineError as error:
             if request.require_gpu or request.provider != "auto" or request.card_numbers():
@@ -133,10 +137,10 @@ def _on_cpu(model: Model, request: EngineRequest, cores: CoreShare) -> Denoiser:
     if threads is None:
         threads, jobs = cores.threads()
         logger.info("jobs sharing the processors: %d, threads of this one: %d", jobs, threads)
-    return Denoiser.from_model(
-        model, provider=request.provider, threads=threads, batch_size=request.batch_size,
-        cards=False,
+    settings = EngineSettings(
+        request.provider, threads=threads, precision=request.precision, cards=False
     )
+    return Denoiser.from_model(model, settings, batch_size=request.batch_size)
 
 
 def _cards(request: EngineRequest) -> tuple[str, list[Card], str]:

@@ -20,7 +20,7 @@ from blush_onnx.hosts.relion.job import CLASSIFICATION, Job, read_job
 from blush_onnx.hosts.relion.reconstruct import Reconstructions, reconstruct
 from blush_onnx.hosts.relion.run_files import RunFacts, run_facts
 from blush_onnx.hosts.relion.solve import Solution, solve
-from blush_onnx.hosts.relion.treatment import PRECISION, compare_with_first
+from blush_onnx.hosts.relion.treatment import compare_with_first
 from blush_onnx.sharing.cores import CoreShare
 
 logger = logging.getLogger(__name__)
@@ -192,7 +192,7 @@ def _compare_treatment(
     treatment = {
         "program": f"blush-onnx {__version__}",
         "engine": f"{engine.provider}, {engine.library}",
-        "precision": PRECISION,
+        "precision": engine.precision,
         "model": f"{model.config.name}, SHA-256 {model.sha256}",
         "spectral trailing": request.spectral_trailing,
         "stride": request.stride,

@@ -10,7 +10,6 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 FILE_NAME = "blush_onnx_treatment.json"
-PRECISION = "float32"
 _STARTED = "run started"
 
 

@@ -1,0 +1,104 @@
+"""The network over the patches of a volume: batches, several at a time, in order.
+
+Engines that work on several calls at a time get them, but results are handed on in the
+order of the patches, so that the sum they are blended into rounds alike on every machine.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from blush_onnx.engines.base import Array, Engine
+from blush_onnx.errors import OutOfMemoryError
+from blush_onnx.patches import Origin
+
+logger = logging.getLogger(__name__)
+
+Batch = list[Origin]
+Evaluated = tuple[Array, Array | None]
+
+
+def evaluate(
+    engine: Engine,
+    volume: Array,
+    local_std: Array,
+    origins: Sequence[Origin],
+    *,
+    patch_size: int,
+    batch_size: int,
+) -> Generator[tuple[Origin, Array, Array | None], None, None]:
+    """Run the network on patches.
+
+    A batch that does not fit the engine's memory is halved, and so are all after it.
+
+    Parameters
+    ----------
+    engine : Engine
+    volume, local_std : array, (z, y, x), float32
+    origins : sequence of (z, y, x)
+        First voxels of the patches.
+    patch_size : int
+        Voxels.
+    batch_size : int
+        Patches a call.
+
+    Yields
+    ------
+    origin : (z, y, x)
+        In the given order.
+    density : array, (patch, patch, patch), float32
+    mask_logit : array like `density`, or None
+
+    Raises
+    ------
+    OutOfMemoryError
+        Not even one patch fits.
+    EngineError
+        The engine failed otherwise.
+    """
+    def run(batch: Batch, size: int) -> Evaluated:
+        # A card gets batches of one size throughout: others would compile and round anew.
+        spare = size - len(batch) if engine.description.is_gpu else 0
+        given = batch + batch[-1:] * spare
+        return engine.run(
+            _stack(volume, given, patch_size), _stack(local_std, given, patch_size)
+        )
+
+    remaining = deque(origins)
+    pending: deque[tuple[Batch, Future[Evaluated]]] = deque()
+    workers = engine.description.side_by_side
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            while remaining or pending:
+                # One more than is worked on, so that nobody waits while results are blended.
+                while remaining and len(pending) <= workers:
+                    batch = [remaining.popleft() for _ in range(min(batch_size, len(remaining)))]
+                    pending.append((batch, pool.submit(run, batch, batch_size)))
+                batch, future = pending.popleft()
+                try:
+                    density, logit = future.result()
+                except OutOfMemoryError:
+                    if batch_size == 1:
+                        raise
+                    batch_size //= 2
+                    logger.warning("out of memory: going on with batches of %d", batch_size)
+                    for again, abandoned in reversed(pending):
+                        abandoned.cancel()
+                        remaining.extendleft(reversed(again))
+                    remaining.extendleft(reversed(batch))
+                    pending.clear()
+                    continue
+                for i, origin in enumerate(batch):
+                    yield origin, density[i], None if logit is None else logit[i]
+        finally:
+            for _, future in pending:
+                future.cancel()
+
+
+def _stack(volume: Array, origins: Batch, size: int) -> Array:
+    return np.stack([volume[z : z + size, y : y + size, x : x + size] for z, y, x in origins])

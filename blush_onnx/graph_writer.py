@@ -1,0 +1,116 @@
+"""Writes an ONNX graph node by node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET = 17
+"""Resize of later opsets has no CUDA kernel in some releases of ONNX Runtime."""
+IR_VERSION = 8
+CONSTANTS = "constant/"
+"""Begins the names of everything that is stored in a graph and is no weight."""
+
+
+class GraphWriter:
+    """Nodes and initializers as they are written, with names made on the way.
+
+    Parameters
+    ----------
+    state : mapping of str to array
+        Weights under their state-dict names.
+    half : bool
+        Store the weights in half precision; the graph computes in single either way.
+    """
+
+    def __init__(self, state: Mapping[str, npt.NDArray[np.floating]], half: bool = False) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+        self._state = state
+        self._half = half
+        self._constants: set[str] = set()
+
+    def node(
+        self, kind: str, inputs: list[str], output: str | None = None, **attributes: Any
+    ) -> str:
+        """Add a node with one output; returns the output's name."""
+        import onnx
+
+        name = output or f"{kind}_{len(self.nodes)}"
+        self.nodes.append(onnx.helper.make_node(kind, inputs, [name], name=name, **attributes))
+        return name
+
+    def split(self, x: str, parts: int, axis: int = 1) -> list[str]:
+        """Cut a tensor into equal parts."""
+        import onnx
+
+        names = [f"Split_{len(self.nodes)}_{i}" for i in range(parts)]
+        self.nodes.append(onnx.helper.make_node("Split", [x], names, name=names[0], axis=axis))
+        return names
+
+    def constant(self, name: str, value: npt.ArrayLike) -> str:
+        """Store an array; the same name stands for the same array and is stored once."""
+        import onnx
+
+        if name not in self._constants:
+            self._constants.add(name)
+            stored = np.ascontiguousarray(value).reshape(np.shape(value))
+            self.initializers.append(onnx.numpy_helper.from_array(stored, CONSTANTS + name))
+        return CONSTANTS + name
+
+    def reshape(self, x: str, *shape: int) -> str:
+        """The same values in another shape."""
+        name = "x".join(str(side) for side in shape)
+        return self.node("Reshape", [x, self.constant(name, np.array(shape, dtype=np.int64))])
+
+    def values(self, name: str) -> npt.NDArray[np.float32]:
+        """A weight in single precision."""
+        return np.asarray(self._state[name], dtype=np.float32)
+
+    def weight(self, name: str) -> str:
+        """Store a weight as it is, under its own name."""
+        import onnx
+
+        dtype = np.float16 if self._half else np.float32
+        self.initializers.append(
+            onnx.numpy_helper.from_array(np.ascontiguousarray(self._state[name], dtype), name)
+        )
+        if not self._half:
+            return name
+        return self.node("Cast", [name], f"{name}/float32", to=onnx.TensorProto.FLOAT)
+
+    def model(
+        self, name: str, inputs: list[str], outputs: list[str], shape: list[int | str],
+        *, checked: bool = True,
+    ) -> onnx.ModelProto:
+        """The whole as a model whose inputs and outputs are float32 of one shape.
+
+        Raises
+        ------
+        onnx.checker.ValidationError
+            `checked`, and the graph is not sound.
+        """
+        import onnx
+
+        def described(names: list[str]) -> list[onnx.ValueInfoProto]:
+            return [
+                onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, shape) for n in names
+            ]
+
+        model = onnx.helper.make_model(
+            onnx.helper.make_graph(
+                self.nodes, name, described(inputs), described(outputs), self.initializers
+            ),
+            opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+            producer_name="blush-onnx",
+        )
+        if checked:
+            onnx.checker.check_model(model, full_check=True)
+        return model

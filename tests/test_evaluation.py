@@ -1,0 +1,122 @@
+"""Batches, several at a time, in order."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from blush_onnx import EngineError, OutOfMemoryError
+from blush_onnx.engines.base import Array, EngineDescription
+from blush_onnx.engines.team import Team
+from blush_onnx.evaluation import evaluate
+
+SIZE = 4
+VOLUME = np.arange(40 * SIZE * SIZE, dtype=np.float32).reshape(40, SIZE, SIZE)
+ORIGINS = [(z, 0, 0) for z in range(0, 37)]
+
+
+class Doubling:
+    """An engine that doubles its input, slower for some patches, with so much memory."""
+
+    def __init__(self, side_by_side: int = 1, memory: int = 1000, provider: str = "cpu") -> None:
+        self.description = EngineDescription(
+            provider, "none", "a test", side_by_side=side_by_side
+        )
+        self.memory = memory
+        self.batches: list[int] = []
+        self.most_at_a_time = 0
+        self._now = 0
+        self._lock = threading.Lock()
+
+    def run(self, grid: Array, local_std: Array) -> tuple[Array, Array | None]:
+        with self._lock:
+            self.batches.append(len(grid))
+            self._now += 1
+            self.most_at_a_time = max(self.most_at_a_time, self._now)
+        try:
+            time.sleep(0.004 if int(grid[0, 0, 0, 0]) % 3 else 0.02)
+            if len(grid) > self.memory:
+                raise OutOfMemoryError("too many patches")
+            return 2 * grid, local_std
+        finally:
+            with self._lock:
+                self._now -= 1
+
+
+def outcome(engine: Doubling | Team, batch_size: int) -> list[tuple[int, int, int]]:
+    """Origins in the order in which they came, each with the right patch."""
+    seen = []
+    for origin, density, logit in evaluate(
+        engine, VOLUME, VOLUME + 1, ORIGINS, patch_size=SIZE, batch_size=batch_size
+    ):
+        patch = VOLUME[origin[0] : origin[0] + SIZE]
+        np.testing.assert_array_equal(density, 2 * patch)
+        np.testing.assert_array_equal(logit, patch + 1)
+        seen.append(origin)
+    return seen
+
+
+@pytest.mark.parametrize("side_by_side", [1, 2, 4])
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_results_come_in_the_patches_order(side_by_side: int, batch_size: int) -> None:
+    engine = Doubling(side_by_side)
+    assert outcome(engine, batch_size) == ORIGINS
+    assert sum(engine.batches) == len(ORIGINS)
+    assert engine.most_at_a_time <= side_by_side
+    if batch_size == 1:
+        assert engine.most_at_a_time == side_by_side
+
+
+def test_a_team_gives_each_engine_one_batch_at_a_time() -> None:
+    engines = [Doubling(), Doubling(), Doubling()]
+    assert outcome(Team(engines), 2) == ORIGINS
+    assert all(engine.batches and engine.most_at_a_time == 1 for engine in engines)
+    assert sum(sum(engine.batches) for engine in engines) == len(ORIGINS)
+
+
+@pytest.mark.parametrize("side_by_side", [1, 3])
+def test_a_batch_that_does_not_fit_is_halved_and_so_are_the_next(
+    side_by_side: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = Doubling(side_by_side, memory=3)
+    assert outcome(engine, 16) == ORIGINS
+    assert "going on with batches of 2" in caplog.text
+    assert engine.batches[-1] <= 2
+
+
+def test_a_card_gets_batches_of_one_size() -> None:
+    engine = Doubling(provider="cuda")
+    assert outcome(engine, 8) == ORIGINS
+    assert set(engine.batches) == {8}
+
+
+def test_one_patch_that_does_not_fit_is_an_error() -> None:
+    with pytest.raises(OutOfMemoryError, match="too many patches"):
+        outcome(Doubling(2, memory=0), 4)
+
+
+class Failing(Doubling):
+    def run(self, grid: Array, local_std: Array) -> tuple[Array, Array | None]:
+        if grid[0, 0, 0, 0] >= VOLUME[10, 0, 0]:
+            raise EngineError("the eleventh failed")
+        return super().run(grid, local_std)
+
+
+def test_a_failure_is_raised_and_nothing_goes_on_behind_it() -> None:
+    engine = Failing(2)
+    before = threading.active_count()
+    with pytest.raises(EngineError, match="the eleventh failed"):
+        outcome(engine, 1)
+    assert threading.active_count() == before
+    assert sum(engine.batches) <= 12
+
+
+def test_leaving_early_ends_the_work() -> None:
+    engine = Doubling(2)
+    evaluated = evaluate(engine, VOLUME, VOLUME, ORIGINS, patch_size=SIZE, batch_size=1)
+    next(evaluated)
+    evaluated.close()
+    assert sum(engine.batches) <= 4

@@ -1,0 +1,129 @@
+"""The graph of 2-D convolutions is the same network."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from blush_onnx import ModelError, network, numpy_network, planes, self_test
+from blush_onnx.checkpoint import Checkpoint, read_checkpoint
+from tests.conftest import TINY_CHECKPOINT
+
+Array = np.ndarray
+
+
+def run(model: onnx.ModelProto, grid: Array, local_std: Array) -> list[Array]:
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    return list(session.run(None, {"grid": grid[None], "local_std": local_std[None]}))
+
+
+def random_state(widths: list[int], seed: int = 0) -> dict[str, Array]:
+    """Weights of a network with these widths, finest first."""
+    rng = np.random.default_rng(seed)
+    blocks = [("inc.double_conv", 2, widths[0])]
+    blocks += [
+        (f"down.{i}.double_conv", widths[i], widths[i + 1]) for i in range(len(widths) - 1)
+    ]
+    below = widths[-1]
+    for i, skip in enumerate(widths[-2::-1]):
+        blocks.append((f"up.{i}.conv.double_conv", skip + below, skip))
+        below = skip
+    state = {}
+    for prefix, inputs, outputs in blocks:
+        for i, channels in ((1, inputs), (2, outputs)):
+            scale = 1 / np.sqrt(27 * channels)
+            state[f"{prefix}.conv{i}.weight"] = scale * rng.standard_normal(
+                (outputs, channels, 3, 3, 3)
+            )
+            state[f"{prefix}.conv{i}.bias"] = rng.standard_normal(outputs)
+            state[f"{prefix}.norm{i}.weight"] = rng.uniform(0.5, 2, outputs)
+            state[f"{prefix}.norm{i}.bias"] = rng.standard_normal(outputs)
+    state["outc.weight"] = rng.standard_normal((2, widths[0], 1, 1, 1))
+    state["outc.bias"] = rng.standard_normal(2)
+    return {name: values.astype(np.float32) for name, values in state.items()}
+
+
+@pytest.mark.parametrize(
+    ("widths", "patch_size"),
+    [([4, 8], 64), ([4, 8], 8), ([3, 5, 7], 24), ([2, 3, 4, 5, 6, 7], 64), ([4, 6], 80)],
+)
+def test_it_agrees_with_the_network_in_numpy(widths: list[int], patch_size: int) -> None:
+    """Sides of 80 to 2 slices: sums of slices, four and two outputs at a time."""
+    state = random_state(widths)
+    grid, local_std = self_test.synthetic_patch(patch_size)
+    model = planes.build_planes(state, patch_size=patch_size, has_mask=True, checked=True)
+    found = run(model, grid, local_std)
+    for ours, expected in zip(
+        found, numpy_network.evaluate(state, grid, local_std), strict=True
+    ):
+        assert ours.shape == (1, *grid.shape)
+        assert expected is not None
+        assert self_test.distance(ours[0], expected) < 1e-5
+
+
+def test_it_agrees_with_the_stored_graph_of_the_official_size(
+    seeded_checkpoint: Checkpoint,
+) -> None:
+    stored = network.build_graph(
+        seeded_checkpoint.state, patch_size=64, has_mask=True, half=False, metadata={}
+    )
+    patch = self_test.synthetic_patch(64)
+    for ours, expected in zip(
+        run(planes.of_model(stored, 64), *patch), run(stored, *patch), strict=True
+    ):
+        assert self_test.distance(ours, expected) < 1e-5
+
+
+def test_it_has_no_operator_of_three_dimensions() -> None:
+    state = read_checkpoint(TINY_CHECKPOINT).state
+    model = planes.build_planes(state, patch_size=64, has_mask=True)
+    sizes = {
+        len(attribute.ints)
+        for node in model.graph.node for attribute in node.attribute
+        if attribute.name == "kernel_shape"
+    }
+    assert sizes == {2}
+    assert "Resize" not in {node.op_type for node in model.graph.node}
+
+
+def test_a_model_without_a_mask_has_one_output() -> None:
+    state = read_checkpoint(TINY_CHECKPOINT).state
+    stored = network.build_graph(state, patch_size=64, has_mask=False, half=True, metadata={})
+    model = planes.of_model(stored, 64)
+    assert [output.name for output in model.graph.output] == ["density"]
+    patch = self_test.synthetic_patch(64)
+    (ours,), (expected,) = run(model, *patch), run(stored, *patch)
+    assert self_test.distance(ours, expected) < 1e-5
+
+
+def test_weights_of_another_network_are_refused() -> None:
+    model = network.build_graph(
+        read_checkpoint(TINY_CHECKPOINT).state, patch_size=64, has_mask=True, half=True,
+        metadata={},
+    )
+    names = [tensor.name for tensor in model.graph.initializer]
+    del model.graph.initializer[names.index("inc.double_conv.conv1.weight")]
+    with pytest.raises(ModelError, match="not a Blush network"):
+        planes.of_model(model, 64)
+
+
+def test_a_patch_that_ends_on_one_slice_is_refused() -> None:
+    with pytest.raises(ModelError, match="cannot be halved"):
+        planes.build_planes(
+            read_checkpoint(TINY_CHECKPOINT).state, patch_size=32, has_mask=True
+        )
+
+
+@pytest.mark.parametrize("at_once", [2, 4])
+def test_short_convolutions_are_convolutions(at_once: int) -> None:
+    """Winograd's identity, in double precision, borders of zeros included."""
+    rng = np.random.default_rng(0)
+    signal, kernel = rng.standard_normal(24), rng.standard_normal(3)
+    gather, scatter = (m.astype(np.float64) for m in planes._matrices(24, at_once))
+    products = np.tile(planes._KERNEL[at_once] @ kernel, 24 // at_once)
+    found = scatter @ (products * (gather @ signal))
+    np.testing.assert_allclose(found, np.convolve(signal, kernel[::-1], "same"), atol=1e-12)
