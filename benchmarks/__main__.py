@@ -7,9 +7,17 @@ import click
 from blush_onnx.cli.lazy import LazyGroup, run_developers_group
 
 COMMANDS = {
+    "speed": (
+        "benchmarks.speed.command:speed",
+        "Time and memory of patches, maps, rescaling and the start.",
+    ),
     "refinement": (
         "benchmarks.refinement.command:refinement",
         "RELION refinement of simulated particles: plain, with Blush, without trailing.",
+    ),
+    "quality": (
+        "benchmarks.quality:quality",
+        "How the map changes with the distance of the patches.",
     ),
     "reconstruction": (
         "benchmarks.reconstruction:reconstruction",

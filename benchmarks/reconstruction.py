@@ -10,11 +10,7 @@ under test are imported inside functions, so that their import can be timed.
 from __future__ import annotations
 
 import importlib
-import json
 import os
-import resource
-import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -23,15 +19,24 @@ from typing import Any
 
 import click
 
-OURS, REFERENCE = "ours", "reference"
+from benchmarks.measuring import (
+    OURS,
+    REFERENCE,
+    Measured,
+    Side,
+    alternating,
+    in_new_process,
+    machine,
+    peak_memory,
+    processor_seconds,
+    table,
+)
+
 ROOT = "run_it010_half1_class001"
 STAR = f"{ROOT}_external_reconstruct.star"
 MODEL_VOXEL_SIZE, PATCH_SIZE, STRIDE = 1.5, 64, 20
 AGREEMENT = 0.8
 """Share of the current size at which the made-up FSC falls below 1/7."""
-
-Measured = dict[str, float]
-
 
 @click.command()
 @click.option("--work", type=click.Path(path_type=Path), required=True, help="Folder for the job.")
@@ -50,17 +55,12 @@ def reconstruction(
     """Time and memory of one reconstruction job, without the network."""
     work = work.resolve()
     work.mkdir(parents=True, exist_ok=True)
-    _in_new_process("write_job", str(work), box, padding, current_size or box, pixel_size)
-    arguments = {OURS: [str(work)]}
+    in_new_process(__name__, "write_job", str(work), box, padding, current_size or box, pixel_size)
+    sides: dict[str, Side] = {OURS: (__name__, "measure_ours", [str(work)])}
     if reference is not None:
-        arguments[REFERENCE] = [str(work), str(reference.resolve())]
-    measured: dict[str, list[Measured]] = {side: [] for side in arguments}
-    for repeat in range(repeats):
-        for side, given in arguments.items():
-            click.echo(f"{side}, {repeat + 1} of {repeats}", err=True)
-            measured[side].append(_in_new_process(f"measure_{side}", *given))
-            (work / f"{ROOT}.mrc").replace(work / f"{side}.mrc")
-    for line in _report(measured):
+        sides[REFERENCE] = (__name__, "measure_reference", [str(work), str(reference.resolve())])
+    measured = alternating(sides, repeats)
+    for line in (machine(), *table(measured)):
         click.echo(line)
     if reference is not None:
         click.echo(f"the maps differ by {_difference(work):.1e} (relative norm)")
@@ -141,12 +141,13 @@ def measure_ours(work: str) -> Measured:
     denoiser = Denoiser(
         ModelConfig("identity", MODEL_VOXEL_SIZE, PATCH_SIZE, has_mask=True), Identity()
     )
-    imported = time.perf_counter(), _peak_memory()
+    imported = time.perf_counter(), peak_memory()
     job = read_job(STAR)
     maps = reconstruct(job)
     reconstructed = time.perf_counter() - imported[0]
     solution = solve(job, maps, denoiser, stride=STRIDE)
     write_new_map(job.result, solution.result, job.pixel_size, "benchmark")
+    Path(job.result).replace(Path(work, f"{OURS}.mrc"))
     return _measured(start, imported, reconstructed)
 
 
@@ -166,10 +167,11 @@ def measure_reference(work: str, checkout: str) -> Measured:
             return grid, torch.zeros_like(grid)
 
     reconstruct_time = _timed(reference, "get_reconstructions")
-    imported = time.perf_counter(), _peak_memory()
+    imported = time.perf_counter(), peak_memory()
     data = reference.load_input_data(STAR)
     read = time.perf_counter()
     reference.refine3d(data, Identity(), torch.device("cpu"), strides=STRIDE, batch_size=1)
+    Path(f"{ROOT}.mrc").replace(f"{REFERENCE}.mrc")
     return _measured(start, imported, read - imported[0] + reconstruct_time())
 
 
@@ -192,52 +194,15 @@ def _measured(
     start: float, imported: tuple[float, float], reconstructed: float
 ) -> Measured:
     total = time.perf_counter() - imported[0]
-    times = os.times()
     return {
         "imports, s": imported[0] - start,
         "reading and reconstruction, s": reconstructed,
         "the rest, s": total - reconstructed,
         "outside the network, s": total,
-        "processor, s": times.user + times.system,
+        "processor, s": processor_seconds(),
         "memory after the imports, MB": imported[1],
-        "peak memory, MB": _peak_memory(),
+        "peak memory, MB": peak_memory(),
     }
-
-
-def _peak_memory() -> float:
-    """Largest resident size of this process so far, MB."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
-def _in_new_process(function: str, *arguments: object) -> Any:
-    """What a function of this module returns in a fresh process."""
-    code = (
-        "import json, sys; from benchmarks import reconstruction as module; "
-        "print(json.dumps(getattr(module, sys.argv[1])(*json.loads(sys.argv[2]))))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, function, json.dumps(arguments)],
-        cwd=Path(__file__).resolve().parents[1], capture_output=True, text=True, check=False,
-    )
-    if done.returncode:
-        raise click.ClickException(f"{function} failed:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def _report(measured: dict[str, list[Measured]]) -> list[str]:
-    """Medians a row, and the medians of the repeats' ratios."""
-    sides = list(measured)
-    header = [*sides, "ratio"] if REFERENCE in measured else sides
-    lines = [f"{'median':32s}" + "".join(f"{name:>12s}" for name in header)]
-    for name in measured[OURS][0]:
-        row = f"{name:32s}"
-        row += "".join(f"{statistics.median(m[name] for m in measured[s]):12.2f}" for s in sides)
-        if REFERENCE in measured:
-            pairs = zip(measured[OURS], measured[REFERENCE], strict=True)
-            row += f"{statistics.median(r[name] / o[name] for o, r in pairs):12.2f}"
-        lines.append(row)
-    return lines
 
 
 def _difference(work: Path) -> float:

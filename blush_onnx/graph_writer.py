@@ -69,10 +69,6 @@ class GraphWriter:
         name = "x".join(str(side) for side in shape)
         return self.node("Reshape", [x, self.constant(name, np.array(shape, dtype=np.int64))])
 
-    def values(self, name: str) -> npt.NDArray[np.float32]:
-        """A weight in single precision."""
-        return np.asarray(self._state[name], dtype=np.float32)
-
     def weight(self, name: str) -> str:
         """Store a weight as it is, under its own name."""
         import onnx

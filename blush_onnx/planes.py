@@ -1,4 +1,4 @@
-"""The network written with 2-D convolutions alone, for runtimes that are slow at 3-D ones.
+"""The network written with 2-D convolutions, for runtimes that are slow at 3-D ones.
 
 A volume is a batch of slices, (z, channels, y, x). A 3×3×3 convolution becomes one of
 Winograd's short convolutions along z: the slices are combined into products (`gather`),
@@ -30,13 +30,11 @@ from blush_onnx.network import (
 if TYPE_CHECKING:
     import onnx
 
-Kernels = npt.NDArray[np.float32]
-"""(products, channels out, channels in, 3, 3)."""
-
 LARGEST_DENSE_SIDE = 32
 """Slices up to which combining them by one dense matrix product is the faster way."""
 SMALLEST_FOUR = 8
-"""Slices from which four outputs are made at a time; fewer would only store larger kernels."""
+"""Slices from which four outputs are made at a time: there are many weights below, and little
+to compute, so that their larger kernels would not pay."""
 
 _GATHER = {
     2: np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]], dtype=float),
@@ -84,7 +82,8 @@ def of_model(model: onnx.ModelProto, patch_size: int) -> onnx.ModelProto:
 
 
 def build_planes(
-    state: State, *, patch_size: int, has_mask: bool, checked: bool = False
+    state: State, *, patch_size: int, has_mask: bool, only_2d: bool = False,
+    checked: bool = False,
 ) -> onnx.ModelProto:
     """Write the graph from a dictionary of weights.
 
@@ -95,6 +94,9 @@ def build_planes(
         Side of a patch, voxels; a multiple of 2 to the power of the depth.
     has_mask : bool
         Whether the second channel is an output.
+    only_2d : bool
+        Also where a level is so small that 3-D convolutions are as fast, and need less
+        memory: for runtimes that have none.
     checked : bool
         Let ONNX check the graph, which takes about as long as writing it.
 
@@ -113,32 +115,37 @@ def build_planes(
             f"a patch of {patch_size} cannot be halved {len(net.down)} times into even numbers "
             "of slices"
         )
-    graph = GraphWriter(state)
-    _write_network(graph, net, patch_size, has_mask)
+    graph = GraphWriter(state, half=all(w.dtype == np.float16 for w in state.values()))
+    _write_network(graph, net, patch_size, has_mask, only_2d)
     return graph.model(
         "blush_planes", ["grid", "local_std"], ["density", "mask_logit"][: 1 + has_mask],
         [1, patch_size, patch_size, patch_size], checked=checked,
     )
 
 
-def _write_network(graph: GraphWriter, net: Architecture, side: int, has_mask: bool) -> None:
+def _write_network(
+    graph: GraphWriter, net: Architecture, side: int, has_mask: bool, only_2d: bool
+) -> None:
     patch = (1, side, side, side)
     standardised, mean, deviation = write_standardisation(graph, side)
     slices = [graph.reshape(name, side, 1, side, side) for name in (standardised, "local_std")]
-    x = _double_convolution(graph, net.first, graph.node("Concat", slices, axis=1), side)
+    x = _double_convolution(graph, net.first, graph.node("Concat", slices, axis=1), side, only_2d)
     skips = [x]
     for block in net.down:
         side //= 2
-        x = _double_convolution(graph, block, _halve(graph, x, block.channels[0], side), side)
+        x = _halve(graph, x, block.channels[0], side)
+        x = _double_convolution(graph, block, x, side, only_2d)
         skips.append(x)
-    below = (net.down[-1] if net.down else net.first).channels[2]
+    below = net.down[-1].channels[2]
     for block, skip in zip(net.up, skips[-2::-1], strict=True):
         x = _double(graph, x, below, side)
         side *= 2
-        x = _double_convolution(graph, block, graph.node("Concat", [skip, x], axis=1), side)
+        x = graph.node("Concat", [skip, x], axis=1)
+        x = _double_convolution(graph, block, x, side, only_2d)
         below = block.channels[2]
 
-    kernel = graph.constant("outc", graph.values("outc.weight")[:, :, 0])
+    channels = net.up[-1].channels[2]
+    kernel = graph.reshape(graph.weight("outc.weight"), net.outputs, channels, 1, 1)
     x = graph.node("Conv", [x, kernel, graph.weight("outc.bias")])
     outputs = graph.split(x, 2) if net.outputs == 2 else [x]
     removed = graph.reshape(outputs[0], *patch)
@@ -148,11 +155,13 @@ def _write_network(graph: GraphWriter, net: Architecture, side: int, has_mask: b
         graph.node("Reshape", [outputs[1], shape], output="mask_logit")
 
 
-def _double_convolution(graph: GraphWriter, block: Block, x: str, side: int) -> str:
+def _double_convolution(
+    graph: GraphWriter, block: Block, x: str, side: int, only_2d: bool
+) -> str:
     for i in (1, 2):
         inputs, outputs = block.channels[i - 1 : i + 1]
         # Its bias is left out: the norm takes it away again with the mean.
-        x = _convolution(graph, f"{block.prefix}.conv{i}", x, (inputs, outputs), side)
+        x = _convolution(graph, f"{block.prefix}.conv{i}", x, (inputs, outputs), side, only_2d)
         norm = f"{block.prefix}.norm{i}"
         x = graph.reshape(
             graph.node("Transpose", [x], perm=[1, 0, 2, 3]), 1, outputs, side, side, side
@@ -169,15 +178,19 @@ def _double_convolution(graph: GraphWriter, block: Block, x: str, side: int) -> 
 
 
 def _convolution(
-    graph: GraphWriter, name: str, x: str, channels: tuple[int, int], side: int
+    graph: GraphWriter, name: str, x: str, channels: tuple[int, int], side: int, only_2d: bool
 ) -> str:
-    at_once = 4 if SMALLEST_FOUR <= side <= LARGEST_DENSE_SIDE else 2
-    kernels: Kernels = np.tensordot(
-        _KERNEL[at_once].astype(np.float32), graph.values(f"{name}.weight"), (1, 2)
-    )
     if side > LARGEST_DENSE_SIDE:
-        return _convolution_by_slices(graph, name, x, kernels, side)
+        return _convolution_by_slices(graph, name, x, channels, side)
     inputs, outputs = channels
+    if side < SMALLEST_FOUR and not only_2d:
+        x = graph.node("Transpose", [x], perm=[1, 0, 2, 3])
+        x = graph.reshape(x, 1, inputs, side, side, side)
+        kernel = graph.weight(f"{name}.weight")
+        x = graph.node("Conv", [x, kernel], kernel_shape=[3, 3, 3], pads=[1] * 6)
+        x = graph.reshape(x, outputs, side, side, side)
+        return graph.node("Transpose", [x], perm=[1, 0, 2, 3])
+    at_once = 4 if side >= SMALLEST_FOUR else 2
     gather, scatter = _matrices(side, at_once)
     products, groups = len(gather), at_once + 2
     x = graph.node(
@@ -185,42 +198,58 @@ def _convolution(
         [graph.constant(f"gather{side}", gather), graph.reshape(x, side, inputs * side**2)],
     )
     x = graph.reshape(x, products // groups, groups * inputs, side, side)
-    kernel = graph.constant(name, kernels.reshape(groups * outputs, inputs, 3, 3))
-    x = _conv(graph, x, kernel, groups)
+    x = _conv(graph, x, _kernels(graph, name, channels, at_once), groups)
     x = graph.reshape(x, products, outputs * side**2)
     x = graph.node("MatMul", [graph.constant(f"scatter{side}", scatter), x])
     return graph.reshape(x, side, outputs, side, side)
 
 
 def _convolution_by_slices(
-    graph: GraphWriter, name: str, x: str, kernels: Kernels, side: int
+    graph: GraphWriter, name: str, x: str, channels: tuple[int, int], side: int
 ) -> str:
     """Two slices of the output at a time, combined by sums of every second slice."""
-    outputs, inputs = kernels.shape[1:3]
+    inputs, outputs = channels
     border = graph.constant(
         f"border{inputs}x{side}", np.zeros((1, inputs, side, side), dtype=np.float32)
     )
-    padded = graph.node("Concat", [border, x, border], axis=0)
-    axis, step = (graph.constant(f"only{n}", np.array([n], dtype=np.int64)) for n in (0, 2))
-    d = []
-    for first in range(4):
-        ends = [
-            graph.constant(f"only{n}", np.array([n], dtype=np.int64))
-            for n in (first, first + side - 1)
-        ]
-        d.append(graph.node("Slice", [padded, *ends, axis, step]))
+
+    def every_second(first: int, end: int) -> str:
+        bounds = [_integer(graph, n) for n in (first, end, 0, 2)]
+        return graph.node("Slice", [x, *bounds])
+
+    d = [
+        graph.node("Concat", [border, every_second(1, side - 1)], axis=0),
+        every_second(0, side), every_second(1, side),
+        graph.node("Concat", [every_second(2, side), border], axis=0),
+    ]
     combined = [
         graph.node("Sub", [d[0], d[2]]), graph.node("Add", [d[1], d[2]]),
         graph.node("Sub", [d[2], d[1]]), graph.node("Sub", [d[1], d[3]]),
     ]
-    m = [
-        _conv(graph, v, graph.constant(f"{name}.{i}", kernels[i]), 1)
-        for i, v in enumerate(combined)
-    ]
+    kernels = graph.split(_kernels(graph, name, channels, 2), 4, axis=0)
+    m = [_conv(graph, v, kernel, 1) for v, kernel in zip(combined, kernels, strict=True)]
     even = graph.node("Add", [m[0], graph.node("Add", [m[1], m[2]])])
     odd = graph.node("Sub", [graph.node("Sub", [m[1], m[2]]), m[3]])
     pairs = [graph.reshape(y, side // 2, 1, outputs, side, side) for y in (even, odd)]
     return graph.reshape(graph.node("Concat", pairs, axis=1), side, outputs, side, side)
+
+
+def _kernels(graph: GraphWriter, name: str, channels: tuple[int, int], at_once: int) -> str:
+    """The products' kernels, (products · channels out, channels in, 3, 3).
+
+    Left to the runtime, which does it once when it loads the graph: so the graph holds the
+    weights as they are stored, and no larger ones.
+    """
+    inputs, outputs = channels
+    x = graph.node("Transpose", [graph.weight(f"{name}.weight")], perm=[2, 0, 1, 3, 4])
+    x = graph.reshape(x, 3, outputs * inputs * 9)
+    kernel = graph.constant(f"kernel{at_once}", _KERNEL[at_once].astype(np.float32))
+    x = graph.node("MatMul", [kernel, x])
+    return graph.reshape(x, (at_once + 2) * outputs, inputs, 3, 3)
+
+
+def _integer(graph: GraphWriter, value: int) -> str:
+    return graph.constant(f"integer{value}", np.array([value], dtype=np.int64))
 
 
 def _conv(graph: GraphWriter, x: str, kernel: str, groups: int) -> str:

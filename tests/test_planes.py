@@ -51,11 +51,16 @@ def random_state(widths: list[int], seed: int = 0) -> dict[str, Array]:
     ("widths", "patch_size"),
     [([4, 8], 64), ([4, 8], 8), ([3, 5, 7], 24), ([2, 3, 4, 5, 6, 7], 64), ([4, 6], 80)],
 )
-def test_it_agrees_with_the_network_in_numpy(widths: list[int], patch_size: int) -> None:
+@pytest.mark.parametrize("only_2d", [False, True])
+def test_it_agrees_with_the_network_in_numpy(
+    widths: list[int], patch_size: int, only_2d: bool
+) -> None:
     """Sides of 80 to 2 slices: sums of slices, four and two outputs at a time."""
     state = random_state(widths)
     grid, local_std = self_test.synthetic_patch(patch_size)
-    model = planes.build_planes(state, patch_size=patch_size, has_mask=True, checked=True)
+    model = planes.build_planes(
+        state, patch_size=patch_size, has_mask=True, only_2d=only_2d, checked=True
+    )
     found = run(model, grid, local_std)
     for ours, expected in zip(
         found, numpy_network.evaluate(state, grid, local_std), strict=True
@@ -78,9 +83,9 @@ def test_it_agrees_with_the_stored_graph_of_the_official_size(
         assert self_test.distance(ours, expected) < 1e-5
 
 
-def test_it_has_no_operator_of_three_dimensions() -> None:
+def test_it_can_do_without_operators_of_three_dimensions() -> None:
     state = read_checkpoint(TINY_CHECKPOINT).state
-    model = planes.build_planes(state, patch_size=64, has_mask=True)
+    model = planes.build_planes(state, patch_size=64, has_mask=True, only_2d=True)
     sizes = {
         len(attribute.ints)
         for node in model.graph.node for attribute in node.attribute

@@ -261,6 +261,9 @@ def open_session(
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    # On the CPU it would take a second block of memory, the size of all that a patch needs, as
+    # soon as the first patch is done; DirectML has none.
+    options.enable_mem_pattern = long not in (PROVIDERS["cpu"], PROVIDERS["directml"])
     options.log_severity_level = 4  # what matters is raised below, in one line
     if long in ("CUDAExecutionProvider", "TensorrtExecutionProvider"):
         _preload()

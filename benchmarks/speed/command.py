@@ -1,0 +1,143 @@
+"""``python -m benchmarks speed``: one table a subject, ours against the published program."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from benchmarks.measuring import OURS, REFERENCE, Side, alternating, machine, table
+
+OUR_MODULE, THEIR_MODULE = "benchmarks.speed.ours", "benchmarks.speed.published"
+PATCHES = 5
+SUBJECTS = ("patch", "denoise", "rescale", "start", "size")
+ENGINES = ("openvino", "cpu", "openvino-bfloat16")
+
+
+@click.command()
+@click.option("--reference", type=click.Path(path_type=Path, exists=True, file_okay=False),
+              help="Checkout of github.com/3dem/relion-blush (needs torch, loguru, mrcfile).")
+@click.option("--only", multiple=True, type=click.Choice(SUBJECTS),
+              help="Subjects; all of them by default.")
+@click.option("--engine", "engines", multiple=True, default=ENGINES, show_default=True,
+              metavar="PROVIDER[-PRECISION]", help="Ours.")
+@click.option("--model", default="starter", show_default=True, help="A registered model.")
+@click.option("--box", default=128, show_default=True, help="Of the map to denoise, voxels.")
+@click.option("--rescale-box", default=256, show_default=True,
+              help="Of the map to rescale, voxels.")
+@click.option("--voxel-size", default=1.06, show_default=True, help="Of both, Å.")
+@click.option("--stride", default=20, show_default=True, help="Of the patches, voxels.")
+@click.option("--threads", type=click.IntRange(1), help="Default: the processors at hand.")
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True,
+              help="Measurements of each.")
+def speed(
+    reference: Path | None, only: Sequence[str], engines: Sequence[str], model: str, box: int,
+    rescale_box: int, voxel_size: float, stride: int, threads: int | None, repeats: int,
+) -> None:
+    """Time and memory beside the published program, in alternating runs.
+
+    Each measurement is a process of its own. A ratio (x) is that of the published program's
+    figure to ours, the median over the repeats.
+    """
+    checkout = None if reference is None else str(reference.resolve())
+    click.echo(machine())
+    with tempfile.TemporaryDirectory(prefix="blush-onnx-benchmark-") as folder:
+        arguments: dict[str, list[object]] = {
+            "patch": [threads, PATCHES],
+            "denoise": [threads, box, voxel_size, stride, folder],
+            "rescale": [rescale_box, voxel_size, 1.5],
+            "start": [],
+        }
+        for subject in only or SUBJECTS:
+            click.echo(f"\n{subject}")
+            if subject == "size":
+                _print_sizes(with_reference=checkout is not None)
+                continue
+            sides = _sides(subject, model, engines, arguments[subject], checkout)
+            measured = alternating(sides, repeats)
+            for line in table(measured):
+                click.echo(line)
+            if subject == "denoise":
+                _print_differences(Path(folder), list(measured))
+
+
+def _sides(
+    subject: str, model: str, engines: Sequence[str], arguments: list[object],
+    checkout: str | None,
+) -> dict[str, Side]:
+    """What to call for a subject: ours on each engine, and the published program."""
+    if subject == "rescale":
+        sides: dict[str, Side] = {OURS: (OUR_MODULE, subject, arguments)}
+        theirs = arguments
+    else:
+        theirs = [model, *arguments]
+        sides = {}
+        for name in engines:
+            provider, _, precision = name.partition("-")
+            sides[name] = (
+                OUR_MODULE, subject, [model, provider, precision or "float32", *arguments]
+            )
+    if subject == "patch":
+        sides["NumPy"] = (OUR_MODULE, "matrix_product", [])
+    if checkout is not None:
+        sides[REFERENCE] = (THEIR_MODULE, subject, [checkout, *theirs])
+    return sides
+
+
+def _print_differences(folder: Path, sides: Sequence[str]) -> None:
+    """How far the maps are from the published one, or from the first; share of the correction."""
+    import numpy as np
+
+    from benchmarks.speed.ours import volume
+
+    maps = {side: np.load(folder / f"{side}.npy") for side in sides}
+    base = REFERENCE if REFERENCE in maps else sides[0]
+    correction = np.linalg.norm(maps[base] - volume(maps[base].shape[0]))
+    for side in sides:
+        if side != base:
+            difference = np.linalg.norm(maps[side] - maps[base]) / correction
+            click.echo(f"{side} differs from {base} by {difference:.1e} of the correction")
+
+
+def _print_sizes(*, with_reference: bool) -> None:
+    """Bytes that pip installs for each, as far as they are installed here."""
+    wanted = {"ours, cpu": ["blush-onnx", "onnxruntime"],
+              "ours, openvino": ["blush-onnx", "openvino"]}
+    if with_reference:
+        wanted[REFERENCE] = ["torch", "numpy"]
+    for side, names in wanted.items():
+        total = 0
+        for name in sorted(_closure(names)):
+            try:
+                files = importlib.metadata.files(name) or []
+            except importlib.metadata.PackageNotFoundError:
+                click.echo(f"{side}: {name} is not installed here", err=True)
+                continue
+            paths = (Path(str(file.locate())) for file in files)
+            total += sum(path.stat().st_size for path in paths if path.is_file())
+        click.echo(f"{side:20s} {total / 1e6:8.0f} MB")
+
+
+def _closure(names: Sequence[str]) -> set[str]:
+    """The packages and all that they require without extras, as far as they are installed."""
+    import re
+
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
+        if name in found:
+            continue
+        found.add(name)
+        try:
+            required = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        waiting += [
+            m[0] for text in required
+            if "extra ==" not in text and (m := re.match(r"[A-Za-z0-9_.-]+", text))
+        ]
+    return found

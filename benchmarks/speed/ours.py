@@ -1,0 +1,114 @@
+"""What blush-onnx takes; each function runs in a process of its own."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measuring import Measured, peak_memory, processor_seconds, timed
+
+
+def volume(box: int) -> Any:
+    """Made-up map: noise, and a ball of more of it; what it shows does not change the time."""
+    import numpy as np
+
+    values = np.random.default_rng(1).standard_normal((box, box, box), dtype=np.float32)
+    axis = np.linspace(-1, 1, box, dtype=np.float32) ** 2
+    values += 3 * (axis[:, None, None] + axis[:, None] + axis < 0.4)
+    return values
+
+
+def name_of(provider: str, precision: str) -> str:
+    """File of the map that an engine gave."""
+    return (provider if precision == "float32" else f"{provider}-{precision}") + ".npy"
+
+
+def patch(
+    model: str, provider: str, precision: str, threads: int | None, repeats: int
+) -> Measured:
+    """The network alone on patches, as many at a time as the engine works on."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from blush_onnx import Denoiser, self_test
+
+    start = time.perf_counter()
+    denoiser = Denoiser.load(model, provider=provider, precision=precision, threads=threads)
+    loaded = time.perf_counter() - start
+    engine, size = denoiser.engine, denoiser.config.patch_size
+    grid, local_std = (p[None] for p in self_test.synthetic_patch(size))
+    workers = engine.description.side_by_side
+    with ThreadPoolExecutor(workers) as pool:
+
+        def several() -> None:
+            for each in [pool.submit(engine.run, grid, local_std) for _ in range(2 * workers)]:
+                each.result()
+
+        several()
+        seconds = timed(several, repeats) / (2 * workers)
+    return {"loading, s": loaded, "one patch, s": seconds, "peak memory, MB": peak_memory()}
+
+
+def matrix_product() -> Measured:
+    """What NumPy's single-precision matrix product reaches, for scale."""
+    import numpy as np
+
+    side = 2048
+    a = np.random.default_rng(0).standard_normal((side, side), dtype=np.float32)
+    seconds = timed(lambda: a @ a, 5)
+    return {"matrix product, GFLOP/s": 2e-9 * side**3 / seconds}
+
+
+def denoise(
+    model: str, provider: str, precision: str, threads: int | None, box: int, voxel_size: float,
+    stride: int, folder: str,
+) -> Measured:
+    """A whole map: model, engine, rescaling, patches and back."""
+    start = time.perf_counter()
+    import numpy as np
+
+    from blush_onnx import Denoiser
+
+    values = volume(box)
+    begun = time.perf_counter(), peak_memory()
+    denoiser = Denoiser.load(model, provider=provider, precision=precision, threads=threads)
+    loaded = time.perf_counter() - begun[0]
+    result = denoiser.denoise(values, voxel_size, stride=stride)
+    total = time.perf_counter() - begun[0]
+    np.save(Path(folder, name_of(provider, precision)), result.density)
+    return {
+        "imports, s": begun[0] - start, "loading, s": loaded, "denoising, s": total - loaded,
+        "processor, s": processor_seconds(), "patches": float(result.patches),
+        "memory at the start, MB": begun[1], "peak memory, MB": peak_memory(),
+        "peak over the start, MB": peak_memory() - begun[1],
+    }
+
+
+def rescale(box: int, voxel_size: float, target: float) -> Measured:
+    """To the model's voxel size and back."""
+    from blush_onnx.grids import Grids
+
+    values = volume(box)
+    at_start = peak_memory()
+    grids = Grids.of(values.shape, voxel_size, target)
+    start = time.perf_counter()
+    small = grids.to_model(values)
+    there = time.perf_counter()
+    grids.from_model(small)
+    back = time.perf_counter()
+    return {
+        "there, s": there - start, "back, s": back - there, "both, s": back - start,
+        "peak over the start, MB": peak_memory() - at_start,
+    }
+
+
+def start(model: str, provider: str, precision: str) -> Measured:
+    """From nothing to an engine that is ready."""
+    begun = time.perf_counter()
+    from blush_onnx import Denoiser
+
+    Denoiser.load(model, provider=provider, precision=precision, threads=1)
+    return {
+        "ready after, s": time.perf_counter() - begun, "processor, s": processor_seconds(),
+        "memory, MB": peak_memory(),
+    }
