@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], object]
 Array = npt.NDArray[np.float32]
 
-DEFAULT_STRIDE = 20
+DEFAULT_STRIDE = patches.STRIDES["reference"]
 STANDARD_DEVIATION_FLOOR = 1e-8
 GPU_BATCH_SIZE = 4
 LARGEST_BATCH_SIZE = 4096

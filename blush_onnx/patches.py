@@ -14,6 +14,8 @@ import numpy.typing as npt
 from blush_onnx.errors import InputError
 from blush_onnx.masks import centred
 
+STRIDES = {"reference": 20, "balanced": 32, "fast": 43}
+"""Distances of the patches, voxels, by how near the map is to that of the published program."""
 WINDOW_MARGIN = 9
 """Voxels at each border of a patch that (all but) do not count in the blend."""
 MINIMUM_MASK_MEAN = 0.3

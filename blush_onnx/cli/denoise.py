@@ -17,7 +17,7 @@ from blush_onnx.cli.options import (
     precision_option,
     provider_option,
     require_gpu_option,
-    stride_option,
+    stride_options,
     threads_option,
 )
 from blush_onnx.cli.output_folder import OutputFolder
@@ -64,7 +64,7 @@ Examples:
     "--particle-diameter", type=float, metavar="Å",
     help="Diameter of the spherical mask. Default: the largest sphere in the box.",
 )
-@stride_option()
+@stride_options()
 @batch_size_option()
 @threads_option("the processors this process may use")
 @provider_option()
@@ -247,6 +247,7 @@ class _Run:
         self.seconds["write"] = time.perf_counter() - start
         o = {**self.options, "spectral_trailing": not self.options["no_spectral_trailing"]}
         del o["no_spectral_trailing"]
+        o["device"] = o["device"][0] if len(o["device"]) == 1 else list(o["device"])
         report = record.denoise_record(
             inputs=self.inputs, masks=self.mask_files,
             settings={k: str(v) if isinstance(v, Path) else v for k, v in o.items()},

@@ -9,6 +9,7 @@ import click
 
 from blush_onnx.engines import PROVIDER_NAMES
 from blush_onnx.engines.base import PRECISIONS
+from blush_onnx.patches import STRIDES
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -22,12 +23,28 @@ def model_option(*names: str) -> Decorator:
     )
 
 
-def stride_option(*names: str) -> Decorator:
-    """``--stride``; `names` are other spellings of it."""
-    return click.option(
-        "--stride", *names, "stride", type=int, default=20, show_default=True, metavar="VOXELS",
-        help="Distance of the network's patches, 1 to 43: larger is faster and less smooth.",
+def stride_options(*names: str) -> Decorator:
+    """``--quality`` and ``--stride``; `names` are other spellings of the latter."""
+    quality = click.option(
+        "--quality", type=click.Choice(tuple(STRIDES)), default="reference", show_default=True,
+        is_eager=True,
+        help="How densely the network's patches lie. reference: as in the published program; "
+        "balanced and fast take about a quarter and a tenth of its patches. "
+        "docs/performance.md says how much the map changes.",
     )
+    stride = click.option(
+        "--stride", *names, "stride", type=int, callback=_stride, metavar="VOXELS",
+        help="Distance of the patches itself, 1 to 43, in place of --quality. [default: 20]",
+    )
+    return lambda command: quality(stride(command))
+
+
+def _stride(ctx: click.Context, _param: click.Parameter, value: int | None) -> int:
+    if value is None:
+        return STRIDES[ctx.params["quality"]]
+    if ctx.get_parameter_source("quality") is click.core.ParameterSource.COMMANDLINE:
+        raise click.BadParameter("give it or --quality, not both")
+    return value
 
 
 def batch_size_option(*names: str) -> Decorator:

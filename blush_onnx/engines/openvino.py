@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import queue
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,30 +29,55 @@ class OpenVinoEngine:
     Parameters
     ----------
     compiled : openvino.CompiledModel
+        For one patch at a time.
     description : EngineDescription
     """
 
     def __init__(self, compiled: Any, description: EngineDescription) -> None:
-        self._outputs = [output.any_name for output in compiled.outputs]
-        self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        inputs, outputs = (
+            [value.any_name for value in values] for values in (compiled.inputs, compiled.outputs)
+        )
+        # Whatever looks up types in OpenVINO's Python layer is done here, by one thread: when two
+        # did so for the first time at once, each waited for the other without end (2026.4).
+        self._free: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
         for _ in range(description.side_by_side):
-            self._requests.put(compiled.create_infer_request())
+            request = compiled.create_infer_request()
+            arrays = [
+                {name: request.get_tensor(name).data for name in names}
+                for names in (inputs, outputs)
+            ]
+            self._free.put(_Slot(request, *arrays))
+        self._starting = threading.Lock()
+        self._outputs = outputs
         self.description = description
 
     def run(self, grid: Array, local_std: Array) -> tuple[Array, Array | None]:
         """Denoise a batch; see :class:`blush_onnx.engines.base.Engine`."""
         named = {name: np.empty_like(grid) for name in self._outputs}
-        request = self._requests.get()
+        slot = self._free.get()
         try:
             for i in range(len(grid)):
-                request.infer({"grid": grid[i : i + 1], "local_std": local_std[i : i + 1]})
+                slot.inputs["grid"][0] = grid[i]
+                slot.inputs["local_std"][0] = local_std[i]
+                with self._starting:
+                    slot.request.start_async()
+                slot.request.wait()
                 for name, values in named.items():
-                    values[i] = request.get_tensor(name).data[0]
+                    values[i] = slot.outputs[name][0]
         except RuntimeError as error:
             raise EngineError(f"OpenVINO failed on a patch: {_last_line(error)}") from error
         finally:
-            self._requests.put(request)
+            self._free.put(slot)
         return named["density"], named.get("mask_logit")
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """A request, and the memory that it reads and writes."""
+
+    request: Any
+    inputs: Mapping[str, Array]
+    outputs: Mapping[str, Array]
 
 
 def create(

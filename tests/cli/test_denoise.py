@@ -178,6 +178,7 @@ def test_the_report_names_the_engine_and_why_it_was_taken(finished: Finished) ->
     assert engine["reason"] == "asked for by name"
     assert engine["batch_size"] == 1
     assert engine["threads"] >= 1
+    assert engine["precision"] == "float32"
 
 
 def test_the_report_holds_every_setting(finished: Finished, tiny_model: Path) -> None:
@@ -320,6 +321,20 @@ def test_a_smaller_stride_takes_more_patches(
     assert fine["patches"]["count"] > usual["patches"]["count"]
 
 
+def test_a_lower_quality_takes_fewer_patches_and_is_recorded(
+    denoise: Runner, inputs: tuple[Path, Path]
+) -> None:
+    reference, balanced, fast = (
+        read_report(denoise(inputs[0], "--voxel-size", "3.7", *args, out=f"q{args[-1:]}"))
+        for args in ((), ("--quality", "balanced"), ("--quality", "fast"))
+    )
+    assert [r["settings"]["stride"] for r in (reference, balanced, fast)] == [20, 32, 43]
+    assert [r["settings"]["quality"] for r in (reference, balanced, fast)] == [
+        "reference", "balanced", "fast",
+    ]
+    assert reference["patches"]["count"] > fast["patches"]["count"]
+
+
 def test_the_batch_size_does_not_change_the_map(
     denoise: Runner, inputs: tuple[Path, Path]
 ) -> None:
@@ -452,6 +467,8 @@ def test_an_odd_unit_of_the_density_gives_finite_maps_or_a_refusal(
         (("a.mrc", "b.mrc", "--cut-off", "9", "--no-spectral-trailing"), "has no meaning"),
         (("a.mrc", "b.mrc", "--no-such-option"), "No such option"),
         (("a.mrc", "b.mrc", "--stride", "1.5"), "not a valid integer"),
+        (("a.mrc", "--stride", "30", "--quality", "fast"), "give it or --quality, not both"),
+        (("a.mrc", "--device", "a"), "give numbers, such as 0 or 0,1"),
         (("a.mrc", "b.mrc", "--cut-off", "fine"), "not a valid float"),
         (("a.mrc", "b.mrc", "--provider", "abacus"), "is not one of 'auto', 'cuda'"),
     ],

@@ -150,6 +150,7 @@ def test_the_same_map_under_two_names_fails(
         ("--batch-size", "9" * 30, "batch size"),
         ("--threads", "0", "0 threads: give 1 to"),
         ("--threads", "99999999999", "threads"),
+        ("--precision", "bfloat16", "computes in float32 with cpu, not in bfloat16"),
         ("--device", "-1", "devices -1: give each card's number once"),
         ("--cut-off", "0", "cut-off 0 Å is out of range"),
         ("--cut-off", "-4", "cut-off -4 Å is out of range"),

@@ -13,9 +13,10 @@ from blush_onnx.cli.denoise import HALF_FILES, MAP_FILES, run_denoise
 from blush_onnx.cli.options import (
     batch_size_option,
     model_option,
+    precision_option,
     provider_option,
     require_gpu_option,
-    stride_option,
+    stride_options,
 )
 from blush_onnx.machine import available_cpus
 
@@ -76,9 +77,10 @@ In RELION's GUI, job type External:
     help="Diameter of the spherical mask. Default: the largest sphere in the box.",
 )
 @model_option()
-@stride_option()
+@stride_options()
 @batch_size_option("--batch_size")
 @provider_option()
+@precision_option()
 @require_gpu_option()
 @click.option(
     "--gpu", metavar="LIST", help="Number of the card; of several the first. [default: 0]"
@@ -120,7 +122,7 @@ def external(
         if options["threads"] is not None and options["threads"] < available_cpus():
             usable = available_cpus()
             click.echo(f"{options['threads']} threads (--j), of {usable} that may be used")
-        options["device"] = (EngineRequest(gpu=gpu).card_numbers() or [0])[0]
+        options["device"] = ((EngineRequest(gpu=gpu).card_numbers() or [0])[0],)
         options |= {"denoise_mask": None, "no_spectral_trailing": False, "cut_off": None}
         maps = _maps(half1 or in_3dref, half2)
         if len(maps) == 1 and options["mask"]:

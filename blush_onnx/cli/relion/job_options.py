@@ -25,7 +25,7 @@ from blush_onnx.cli.options import (
     precision_option,
     provider_option,
     require_gpu_option,
-    stride_option,
+    stride_options,
     threads_option,
 )
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 PROGRESS_SECONDS = 10.0
 _OPTIONS = (
     model_option("-m", "--model_name"),
-    stride_option("-s", "--strides"),
+    stride_options("-s", "--strides"),
     batch_size_option("-b", "--batch_size"),
     click.option(
         "-g", "--gpu", multiple=True, metavar="LIST",
