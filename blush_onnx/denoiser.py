@@ -200,7 +200,7 @@ class Denoiser:
             The work would not fit; the message has the estimate.
         """
         values = as_volume(volume, "the volume")
-        grids = Grids.of(values.shape, voxel_size, self.config.voxel_size)
+        grids = self.grids(values.shape, voxel_size)
         model_mask = None
         if mask is not None:
             model_mask = grids.mask_to_model(as_mask(mask, values.shape))
@@ -211,6 +211,30 @@ class Denoiser:
             result,
             density=grids.from_model(result.density),
             mask=grids.mask_from_model(result.mask),
+        )
+
+    def grids(self, shape: tuple[int, ...], voxel_size: float) -> Grids:
+        """A box as it is and at the model's voxel size, if the work on it is possible.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            (z, y, x), voxels.
+        voxel_size : float
+            Å.
+
+        Returns
+        -------
+        Grids
+
+        Raises
+        ------
+        InputError, OutOfMemoryError
+            As :meth:`Grids.of`.
+        """
+        engine = self.engine.description
+        return Grids.of(
+            shape, voxel_size, self.config.voxel_size, side_by_side=engine.side_by_side
         )
 
     def denoise_at_model_voxel_size(

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from blush_onnx import fourier
 from blush_onnx.boxes import SMALLEST_SIDE, EvenCube, check_voxel_size
+from blush_onnx.engines.base import BYTES_OF_PATCH
 from blush_onnx.errors import InputError
 from blush_onnx.machine import require_memory
 
@@ -20,9 +21,9 @@ Array = npt.NDArray[np.float32]
 
 BYTES_A_VOXEL_IN = 48
 BYTES_A_VOXEL_AT_MODEL_SIZE = 56
-BYTES_OF_NETWORK = 512 << 20
-"""What the work takes a voxel of the input box, a voxel at the model's voxel size, and beside
-them; measured, see docs/numerics.md, section 9."""
+BYTES_OF_NETWORK = 256 << 20
+"""What the work takes a voxel of the input box, a voxel at the model's voxel size, and for the
+network but for its patches; measured, see docs/numerics.md, section 9."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,10 @@ class Grids:
     model_side: int
 
     @classmethod
-    def of(cls, shape: tuple[int, ...], voxel_size: float, model_voxel_size: float) -> Grids:
+    def of(
+        cls, shape: tuple[int, ...], voxel_size: float, model_voxel_size: float,
+        *, side_by_side: int = 1,
+    ) -> Grids:
         """Grids for a volume of that shape, if the work on it is possible at all.
 
         Parameters
@@ -53,6 +57,8 @@ class Grids:
             (z, y, x), voxels.
         voxel_size, model_voxel_size : float
             Å.
+        side_by_side : int
+            Patches that the engine works on at a time, for the estimate of the memory.
 
         Returns
         -------
@@ -77,7 +83,8 @@ class Grids:
         require_memory(
             BYTES_A_VOXEL_IN * box.side**3
             + BYTES_A_VOXEL_AT_MODEL_SIZE * side**3
-            + BYTES_OF_NETWORK,
+            + BYTES_OF_NETWORK
+            + BYTES_OF_PATCH * side_by_side,
             f"a box of {box.side} voxels ({side} at the model's voxel size)",
         )
         fourier.keep_freed_blocks()

@@ -82,7 +82,7 @@ def regularise_half(
         The work would not fit.
     """
     values = as_volume(unfiltered, "the half-map")
-    grids = Grids.of(values.shape, voxel_size, denoiser.config.voxel_size)
+    grids = denoiser.grids(values.shape, voxel_size)
     curve = grids.curve_of_cube(check_curve(fsc, max(values.shape) // 2 + 1))
     return _half(
         grids, values, curve, denoiser=denoiser, particle_diameter=particle_diameter,
@@ -137,7 +137,7 @@ def regularise_class(
         The work would not fit.
     """
     values = as_volume(regularised, "the map")
-    grids = Grids.of(values.shape, voxel_size, denoiser.config.voxel_size)
+    grids = denoiser.grids(values.shape, voxel_size)
     volume = grids.box.pad_volume(values)
     if mask is None:
         network_mask = masks.class_sphere(
@@ -230,7 +230,7 @@ def regularise(
         )
     if np.array_equal(halves[0], halves[1]):
         raise InputError("the two half-maps are the same map: give the two independent halves")
-    grids = Grids.of(halves[0].shape, voxel_size, denoiser.config.voxel_size)
+    grids = denoiser.grids(halves[0].shape, voxel_size)
     curves = _curves(grids, halves, fsc_mask, fsc)
     done = [
         _half(

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from blush_onnx import OutOfMemoryError, machine
+from blush_onnx.engines.base import BYTES_OF_PATCH
 from blush_onnx.grids import (
     BYTES_A_VOXEL_AT_MODEL_SIZE,
     BYTES_A_VOXEL_IN,
@@ -52,4 +53,36 @@ def test_the_estimate_covers_what_two_halves_take(
     estimate = BYTES_A_VOXEL_IN * box**3 + BYTES_A_VOXEL_AT_MODEL_SIZE * side**3
     print(f"box {box}, side {side}: taken {taken / 2**20:.0f} MiB, "
           f"estimated {estimate / 2**20:.0f} MiB and {BYTES_OF_NETWORK / 2**20:.0f} MiB")
-    assert taken < estimate + BYTES_OF_NETWORK
+    assert taken < estimate + BYTES_OF_NETWORK + BYTES_OF_PATCH
+
+
+ENGINE = """
+import resource, sys
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np
+from blush_onnx import Denoiser, models, self_test
+peak = lambda: 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+model = models.bundled_folder() / models.bundled_default()
+import onnx, onnxruntime
+start, threads = peak(), int(sys.argv[2])
+engine = Denoiser.load(model, provider=sys.argv[1], threads=threads).engine
+patch = [p[None] for p in self_test.synthetic_patch(64)]
+with ThreadPoolExecutor(threads) as pool:
+    list(pool.map(lambda _: engine.run(*patch), range(2 * threads)))
+print(peak() - start)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(
+    "provider", ["cpu", pytest.param("openvino", marks=pytest.mark.openvino)]
+)
+def test_the_estimate_covers_what_the_network_takes(provider: str, threads: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ENGINE, provider, str(threads)],
+        capture_output=True, text=True, check=True, timeout=600,
+    )
+    taken = int(done.stdout)
+    print(f"{provider}, {threads} at a time: {taken / 2**20:.0f} MiB")
+    assert taken < BYTES_OF_NETWORK + threads * BYTES_OF_PATCH

@@ -94,8 +94,8 @@ class EngineDescription:
 
 
 MOST_SIDE_BY_SIDE = 4
-BYTES_SIDE_BY_SIDE = 2**29
-"""What the work on one patch takes at most, with a margin."""
+BYTES_OF_PATCH = 320 << 20
+"""What an engine takes at most for each patch of 64³ that it works on at a time; measured."""
 
 
 def side_by_side(threads: int) -> int:
@@ -110,7 +110,7 @@ def side_by_side(threads: int) -> int:
         From 1 to 4.
     """
     memory = available_bytes()
-    room = MOST_SIDE_BY_SIDE if memory is None else memory // 2 // BYTES_SIDE_BY_SIDE
+    room = MOST_SIDE_BY_SIDE if memory is None else memory // 4 // BYTES_OF_PATCH
     return max(1, min(threads, MOST_SIDE_BY_SIDE, room))
 
 
