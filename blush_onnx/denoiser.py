@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import operator
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from blush_onnx import masks, models, patches
 from blush_onnx.boxes import as_mask, as_volume
 from blush_onnx.engines import create_engine
-from blush_onnx.engines.base import Engine, EngineSettings
+from blush_onnx.engines.base import Engine, EngineSettings, room_for_patches
 from blush_onnx.errors import InputError, ModelError
 from blush_onnx.evaluation import evaluate
 from blush_onnx.grids import Grids
@@ -48,6 +49,8 @@ class Denoiser:
     batch_size : int
         Patches given to the engine at a time. The CPU engines take them one by one
         all the same, so that the result cannot depend on it.
+    patches_at_a_time : int
+        Calls that the engine works on at a time: as many as it can, and memory has room for.
     """
 
     def __init__(self, config: ModelConfig, engine: Engine, batch_size: int | None = None) -> None:
@@ -55,7 +58,10 @@ class Denoiser:
             raise InputError(f"batch size {batch_size}: give 1 to {LARGEST_BATCH_SIZE}")
         self.config = config
         self.engine = engine
-        self.batch_size = batch_size or (GPU_BATCH_SIZE if engine.description.is_gpu else 1)
+        description = engine.description
+        self.batch_size = batch_size or (GPU_BATCH_SIZE if description.is_gpu else 1)
+        room = description.side_by_side if description.is_gpu else room_for_patches()
+        self.patches_at_a_time = min(description.side_by_side, room)
 
     @classmethod
     def load(
@@ -101,7 +107,10 @@ class Denoiser:
         InputError
             An argument is out of its range.
         """
-        devices = (device,) if isinstance(device, int) else tuple(device)
+        devices = (
+            tuple(map(operator.index, device)) if isinstance(device, Iterable)
+            else (operator.index(device),)
+        )
         settings = EngineSettings(provider, devices, threads, precision)
         return cls.from_model(models.load_model(model), settings, batch_size=batch_size)
 
@@ -232,9 +241,8 @@ class Denoiser:
         InputError, OutOfMemoryError
             As :meth:`Grids.of`.
         """
-        engine = self.engine.description
         return Grids.of(
-            shape, voxel_size, self.config.voxel_size, side_by_side=engine.side_by_side
+            shape, voxel_size, self.config.voxel_size, side_by_side=self.patches_at_a_time
         )
 
     def denoise_at_model_voxel_size(
@@ -322,8 +330,10 @@ class Denoiser:
         if progress:
             progress(0, total)
         evaluated = evaluate(
-            self.engine, volume, local_std, plan.origins,
-            patch_size=self.config.patch_size, batch_size=self.batch_size,
+            self.engine, volume, local_std, plan.origins, patch_size=self.config.patch_size,
+            # On a CPU the patches of a batch would only wait for each other.
+            batch_size=self.batch_size if self.engine.description.is_gpu else 1,
+            at_a_time=self.patches_at_a_time,
         )
         with contextlib.closing(evaluated):
             for done, (origin, density, logit) in enumerate(evaluated, 1):

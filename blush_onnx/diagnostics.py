@@ -142,7 +142,12 @@ def _examine_relion_command(notes: list[str]) -> str | None:
     first = shutil.which(RELION_COMMAND)
     if first is None:
         return None
-    if "blush_onnx" not in Path(first).read_text(encoding="utf-8", errors="replace"):
+    try:
+        ours = "blush_onnx" in Path(first).read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        notes.append(f"{first} cannot be read ({error.strerror}): whose it is is not known")
+        return first
+    if not ours:
         notes.append(
             f"another {RELION_COMMAND} is first on PATH ({first}): RELION calls that one"
         )

@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import numpy as np
 
 from blush_onnx.engines.base import Array, Engine
-from blush_onnx.errors import OutOfMemoryError
+from blush_onnx.errors import EngineError, OutOfMemoryError
 from blush_onnx.patches import Origin
 
 logger = logging.getLogger(__name__)
@@ -30,11 +30,13 @@ def evaluate(
     origins: Sequence[Origin],
     *,
     patch_size: int,
-    batch_size: int,
+    batch_size: int = 1,
+    at_a_time: int | None = None,
 ) -> Generator[tuple[Origin, Array, Array | None], None, None]:
     """Run the network on patches.
 
-    A batch that does not fit the engine's memory is halved, and so are all after it.
+    Where memory runs out, batches are halved, and once they hold one patch, one is worked
+    on at a time.
 
     Parameters
     ----------
@@ -46,6 +48,8 @@ def evaluate(
         Voxels.
     batch_size : int
         Patches a call.
+    at_a_time : int, optional
+        Calls at a time; as many as the engine works on by default.
 
     Yields
     ------
@@ -59,7 +63,7 @@ def evaluate(
     OutOfMemoryError
         Not even one patch fits.
     EngineError
-        The engine failed otherwise.
+        The engine failed otherwise, or returned what is not finite.
     """
     def run(batch: Batch, size: int) -> Evaluated:
         # A card gets batches of one size throughout: others would compile and round anew.
@@ -71,33 +75,49 @@ def evaluate(
 
     remaining = deque(origins)
     pending: deque[tuple[Batch, Future[Evaluated]]] = deque()
-    workers = engine.description.side_by_side
+    workers = at_a_time or engine.description.side_by_side
+    waiting = 1  # so that nobody idles while results are blended
     with ThreadPoolExecutor(workers) as pool:
         try:
             while remaining or pending:
-                # One more than is worked on, so that nobody waits while results are blended.
-                while remaining and len(pending) <= workers:
+                while remaining and len(pending) < workers + waiting:
                     batch = [remaining.popleft() for _ in range(min(batch_size, len(remaining)))]
                     pending.append((batch, pool.submit(run, batch, batch_size)))
                 batch, future = pending.popleft()
                 try:
                     density, logit = future.result()
                 except OutOfMemoryError:
-                    if batch_size == 1:
+                    if batch_size == 1 and workers == 1:
                         raise
-                    batch_size //= 2
-                    logger.warning("out of memory: going on with batches of %d", batch_size)
-                    for again, abandoned in reversed(pending):
-                        abandoned.cancel()
-                        remaining.extendleft(reversed(again))
-                    remaining.extendleft(reversed(batch))
-                    pending.clear()
+                    pending.appendleft((batch, future))
+                    remaining.extendleft(reversed(_abandoned(pending)))
+                    if batch_size > 1:
+                        batch_size //= 2
+                        logger.warning("out of memory: going on with batches of %d", batch_size)
+                    else:
+                        workers, waiting = 1, 0
+                        logger.warning("out of memory: going on with one patch at a time")
                     continue
+                if not np.isfinite(density).all():
+                    raise EngineError(
+                        f"{engine.description.provider} returned values that are not finite "
+                        f"(precision {engine.description.precision})"
+                    )
                 for i, origin in enumerate(batch):
                     yield origin, density[i], None if logit is None else logit[i]
         finally:
             for _, future in pending:
                 future.cancel()
+
+
+def _abandoned(pending: deque[tuple[Batch, Future[Evaluated]]]) -> list[Origin]:
+    """Give up what was started; returns its patches once none of it is worked on any more."""
+    for _, future in pending:
+        future.cancel()
+    wait([future for _, future in pending])
+    patches = [origin for batch, _ in pending for origin in batch]
+    pending.clear()
+    return patches
 
 
 def _stack(volume: Array, origins: Batch, size: int) -> Array:

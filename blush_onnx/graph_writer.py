@@ -26,14 +26,20 @@ class GraphWriter:
     state : mapping of str to array
         Weights under their state-dict names.
     half : bool
-        Store the weights in half precision; the graph computes in single either way.
+        Store the weights in half precision.
+    compute_half : bool
+        Compute with them in half precision, too; else in single.
     """
 
-    def __init__(self, state: Mapping[str, npt.NDArray[np.floating]], half: bool = False) -> None:
+    def __init__(
+        self, state: Mapping[str, npt.NDArray[np.floating]], half: bool = False,
+        compute_half: bool = False,
+    ) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self._state = state
         self._half = half
+        self._compute_half = compute_half
         self._constants: set[str] = set()
 
     def node(
@@ -77,9 +83,25 @@ class GraphWriter:
         self.initializers.append(
             onnx.numpy_helper.from_array(np.ascontiguousarray(self._state[name], dtype), name)
         )
-        if not self._half:
+        if self._half == self._compute_half:
             return name
+        if self._compute_half:
+            return self.node("Cast", [name], f"{name}/float16", to=onnx.TensorProto.FLOAT16)
         return self.node("Cast", [name], f"{name}/float32", to=onnx.TensorProto.FLOAT)
+
+    def computing(self, x: str) -> str:
+        """A tensor in the precision that is computed in."""
+        import onnx
+
+        if not self._compute_half:
+            return x
+        return self.node("Cast", [x], to=onnx.TensorProto.FLOAT16)
+
+    def single(self, x: str) -> str:
+        """What :meth:`computing` gave, back in single precision."""
+        import onnx
+
+        return self.node("Cast", [x], to=onnx.TensorProto.FLOAT) if self._compute_half else x
 
     def model(
         self, name: str, inputs: list[str], outputs: list[str], shape: list[int | str],

@@ -140,7 +140,8 @@ def fits_half_precision(state: State) -> bool:
 
 
 def build_graph(
-    state: State, *, patch_size: int, has_mask: bool, half: bool, metadata: Mapping[str, Any]
+    state: State, *, patch_size: int, has_mask: bool, half: bool, metadata: Mapping[str, Any],
+    compute_half: bool = False,
 ) -> onnx.ModelProto:
     """The network as an ONNX model with a dynamic batch.
 
@@ -155,9 +156,12 @@ def build_graph(
     has_mask : bool
         Whether the second channel is an output.
     half : bool
-        Store the weights in half precision; the graph computes in single either way.
+        Store the weights in half precision.
     metadata : mapping
         Written to the model as JSON, one entry a key.
+    compute_half : bool
+        Let the U-net compute in half precision; the standardisation before it and the
+        difference after it stay in single.
 
     Returns
     -------
@@ -175,7 +179,7 @@ def build_graph(
         raise ModelError(f"a patch of {patch_size} cannot be halved {len(net.down)} times")
     if has_mask and net.outputs < 2:
         raise ModelError("the network has no mask output although the checkpoint says so")
-    graph = GraphWriter(state, half)
+    graph = GraphWriter(state, half, compute_half)
     _write_network(graph, net, patch_size, has_mask)
     model = graph.model(
         "blush", ["grid", "local_std"], ["density", "mask_logit"][: 1 + has_mask],
@@ -183,6 +187,33 @@ def build_graph(
     )
     onnx.helper.set_model_props(model, {key: json.dumps(v) for key, v in metadata.items()})
     return model
+
+
+def in_half_precision(model: onnx.ModelProto, patch_size: int) -> onnx.ModelProto:
+    """The same network with its U-net computing in half precision.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        As :func:`build_graph` made it.
+    patch_size : int
+        Side of its patches, voxels.
+
+    Returns
+    -------
+    onnx.ModelProto
+        The same inputs and outputs, float32.
+
+    Raises
+    ------
+    ModelError
+        The graph does not hold the weights of a Blush network.
+    """
+    return build_graph(
+        weights_of_graph(model), patch_size=patch_size,
+        has_mask="mask_logit" in {output.name for output in model.graph.output},
+        half=True, metadata={}, compute_half=True,
+    )
 
 
 def weights_of_graph(model: onnx.ModelProto) -> dict[str, npt.NDArray[np.floating]]:
@@ -204,7 +235,7 @@ def _write_network(graph: GraphWriter, net: Architecture, patch_size: int, has_m
         [graph.node("Unsqueeze", [name, channel]) for name in (standardised, "local_std")],
         axis=1,
     )
-    x = _double_convolution(graph, net.first, x)
+    x = _double_convolution(graph, net.first, graph.computing(x))
     skips = [x]
     for block in net.down:
         x = graph.node("MaxPool", [x], kernel_shape=[2, 2, 2], strides=[2, 2, 2])
@@ -219,6 +250,7 @@ def _write_network(graph: GraphWriter, net: Architecture, patch_size: int, has_m
         x = graph.node("Concat", [skip, x], axis=1)
         x = _double_convolution(graph, block, x)
     x = graph.node("Conv", [x, graph.weight("outc.weight"), graph.weight("outc.bias")])
+    x = graph.single(x)
 
     outputs = graph.split(x, 2) if net.outputs == 2 else [x]
     removed = graph.node("Squeeze", [outputs[0], channel])

@@ -78,7 +78,9 @@ def of_model(model: onnx.ModelProto, patch_size: int) -> onnx.ModelProto:
         The graph does not hold the weights of a Blush network.
     """
     has_mask = "mask_logit" in {output.name for output in model.graph.output}
-    return build_planes(weights_of_graph(model), patch_size=patch_size, has_mask=has_mask)
+    made = build_planes(weights_of_graph(model), patch_size=patch_size, has_mask=has_mask)
+    made.metadata_props.extend(model.metadata_props)
+    return made
 
 
 def build_planes(
@@ -163,9 +165,8 @@ def _double_convolution(
         # Its bias is left out: the norm takes it away again with the mean.
         x = _convolution(graph, f"{block.prefix}.conv{i}", x, (inputs, outputs), side, only_2d)
         norm = f"{block.prefix}.norm{i}"
-        x = graph.reshape(
-            graph.node("Transpose", [x], perm=[1, 0, 2, 3]), 1, outputs, side, side, side
-        )
+        x = graph.node("Transpose", [x], perm=[1, 0, 2, 3])
+        x = graph.reshape(x, 1, outputs, side, side**2)
         x = graph.node(
             "InstanceNormalization",
             [x, graph.weight(f"{norm}.weight"), graph.weight(f"{norm}.bias")],
@@ -190,7 +191,7 @@ def _convolution(
         x = graph.node("Conv", [x, kernel], kernel_shape=[3, 3, 3], pads=[1] * 6)
         x = graph.reshape(x, outputs, side, side, side)
         return graph.node("Transpose", [x], perm=[1, 0, 2, 3])
-    at_once = 4 if side >= SMALLEST_FOUR else 2
+    at_once = 4 if side >= SMALLEST_FOUR and side % 4 == 0 else 2
     gather, scatter = _matrices(side, at_once)
     products, groups = len(gather), at_once + 2
     x = graph.node(
@@ -230,7 +231,7 @@ def _convolution_by_slices(
     m = [_conv(graph, v, kernel, 1) for v, kernel in zip(combined, kernels, strict=True)]
     even = graph.node("Add", [m[0], graph.node("Add", [m[1], m[2]])])
     odd = graph.node("Sub", [graph.node("Sub", [m[1], m[2]]), m[3]])
-    pairs = [graph.reshape(y, side // 2, 1, outputs, side, side) for y in (even, odd)]
+    pairs = [graph.reshape(y, side // 2, 1, outputs * side, side) for y in (even, odd)]
     return graph.reshape(graph.node("Concat", pairs, axis=1), side, outputs, side, side)
 
 
@@ -241,7 +242,8 @@ def _kernels(graph: GraphWriter, name: str, channels: tuple[int, int], at_once: 
     weights as they are stored, and no larger ones.
     """
     inputs, outputs = channels
-    x = graph.node("Transpose", [graph.weight(f"{name}.weight")], perm=[2, 0, 1, 3, 4])
+    x = graph.reshape(graph.weight(f"{name}.weight"), outputs, inputs, 3, 9)
+    x = graph.node("Transpose", [x], perm=[2, 0, 1, 3])
     x = graph.reshape(x, 3, outputs * inputs * 9)
     kernel = graph.constant(f"kernel{at_once}", _KERNEL[at_once].astype(np.float32))
     x = graph.node("MatMul", [kernel, x])
@@ -275,8 +277,9 @@ def _matrices(
 def _halve(graph: GraphWriter, x: str, channels: int, side: int) -> str:
     """Maximum of 2×2×2 voxels; `side` is that of the result."""
     x = graph.node("MaxPool", [x], kernel_shape=[2, 2], strides=[2, 2])
-    x = graph.reshape(x, side, 2, channels, side, side)
-    return graph.node("ReduceMax", [x], axes=[1], keepdims=0)
+    x = graph.reshape(x, side, 2, channels * side, side)
+    x = graph.node("ReduceMax", [x], axes=[1], keepdims=0)
+    return graph.reshape(x, side, channels, side, side)
 
 
 def _double(graph: GraphWriter, x: str, channels: int, side: int) -> str:

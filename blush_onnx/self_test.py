@@ -66,11 +66,12 @@ def relative_error(engine: Engine, patch_size: int, stored: Mapping[str, Any]) -
     grid, local_std = synthetic_patch(patch_size, int(stored["seed"]))
     density, mask_logit = engine.run(grid[None], local_std[None])
     found = answer(density[0], None if mask_logit is None else mask_logit[0])
-    return max(
+    distances = [
         distance(np.array(found[key]), np.array(stored[key]))
         for key in ("density", "mask_logit")
         if key in stored
-    )
+    ]
+    return float(np.max(distances))  # NaN where any of them is
 
 
 def distance(ours: npt.NDArray[Any], reference: npt.NDArray[Any]) -> float:

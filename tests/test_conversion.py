@@ -9,6 +9,7 @@ import pytest
 
 from blush_onnx import Denoiser, ModelError, conversion, models, numpy_network, self_test
 from blush_onnx.checkpoint import read_checkpoint
+from blush_onnx.engines.base import Array, EngineDescription
 from tests.conftest import DATA, TINY_CHECKPOINT
 
 
@@ -36,6 +37,24 @@ def test_the_proof_fails_when_the_graph_is_another_network() -> None:
             "NumPy",
             [("synthetic", *self_test.synthetic_patch(64))],
         )
+
+
+class Nothing:
+    """An engine whose mask is not a number."""
+
+    description = EngineDescription("cpu", "none", "a test")
+
+    def run(self, grid: Array, _local_std: Array) -> tuple[Array, Array]:
+        return grid, np.full_like(grid, np.nan)
+
+
+def test_what_is_no_number_passes_neither_the_proof_nor_the_self_test() -> None:
+    patch = self_test.synthetic_patch(64)
+    with pytest.raises(ModelError, match="differs from the network by nan"):
+        conversion.prove({"as stored": Nothing()}, lambda grid, std: (grid, std), "none",
+                         [("synthetic", *patch)])
+    stored = self_test.answer(*patch)
+    assert not self_test.relative_error(Nothing(), 64, stored) <= self_test.TOLERANCE
 
 
 def test_a_failed_import_leaves_nothing_behind() -> None:

@@ -98,6 +98,56 @@ def test_one_patch_that_does_not_fit_is_an_error() -> None:
         outcome(Doubling(2, memory=0), 4)
 
 
+class Shared(Doubling):
+    """Memory for so many patches, of all calls together."""
+
+    def run(self, grid: Array, local_std: Array) -> tuple[Array, Array | None]:
+        with self._lock:
+            self.taken += len(grid)
+            fits = self.taken <= self.memory
+        try:
+            if not fits:
+                raise OutOfMemoryError("too many patches")
+            return super().run(grid, local_std)
+        finally:
+            with self._lock:
+                self.taken -= len(grid)
+
+    taken = 0
+
+
+@pytest.mark.parametrize(("room", "batch_size"), [(3, 1), (1, 1), (4, 8)])
+def test_where_memory_is_shared_fewer_are_worked_on_at_a_time(
+    room: int, batch_size: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = Shared(4, memory=room)
+    assert outcome(engine, batch_size) == ORIGINS
+    assert "out of memory: going on with" in caplog.text
+
+
+def test_fewer_calls_than_the_engine_could_take() -> None:
+    engine = Doubling(4)
+    seen = [
+        origin for origin, _, _ in evaluate(
+            engine, VOLUME, VOLUME, ORIGINS, patch_size=SIZE, at_a_time=2
+        )
+    ]
+    assert seen == ORIGINS
+    assert engine.most_at_a_time == 2
+
+
+class Overflowing(Doubling):
+    def run(self, grid: Array, local_std: Array) -> tuple[Array, Array | None]:
+        density, logit = super().run(grid, local_std)
+        density[0, 1, 1, 1] = np.nan
+        return density, logit
+
+
+def test_what_is_not_finite_is_an_error() -> None:
+    with pytest.raises(EngineError, match="not finite"):
+        outcome(Overflowing(), 1)
+
+
 class Failing(Doubling):
     def run(self, grid: Array, local_std: Array) -> tuple[Array, Array | None]:
         if grid[0, 0, 0, 0] >= VOLUME[10, 0, 0]:

@@ -3,11 +3,12 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+from onnx.reference import ReferenceEvaluator
 
 from blush_onnx import ModelError, network, numpy_network
 from blush_onnx.checkpoint import Checkpoint, read_checkpoint
 from tests.conftest import TINY_CHECKPOINT
-from tests.official import official_architecture
+from tests.official import official_architecture, random_state
 
 
 def graph_of(checkpoint: Checkpoint, half: bool = False) -> onnx.ModelProto:
@@ -94,3 +95,22 @@ def test_the_network_in_numpy_agrees_with_pytorch() -> None:
     for ours, expected in zip(numpy_network.evaluate(state, grid, std), theirs, strict=True):
         assert ours is not None
         np.testing.assert_allclose(ours, expected, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+def test_half_precision_rounds_the_network_and_not_the_map(scale: float) -> None:
+    """Evaluated by ONNX's own reference: a runtime without half precision casts around it."""
+    rng = np.random.default_rng(0)
+    state = random_state([2, 3])
+    stored = network.build_graph(state, patch_size=8, has_mask=True, half=False, metadata={})
+    feed = {
+        "grid": np.float32(scale) * rng.standard_normal((1, 8, 8, 8), dtype=np.float32),
+        "local_std": np.ones((1, 8, 8, 8), dtype=np.float32),
+    }
+    exact, rounded = (
+        ReferenceEvaluator(graph).run(["density"], feed)[0]
+        for graph in (stored, network.in_half_precision(stored, 8))
+    )
+    assert rounded.dtype == np.float32
+    difference = np.linalg.norm(rounded - exact) / np.linalg.norm(exact - feed["grid"])
+    assert 1e-6 < difference < 1e-2

@@ -10,6 +10,7 @@ import pytest
 from blush_onnx import ModelError, network, numpy_network, planes, self_test
 from blush_onnx.checkpoint import Checkpoint, read_checkpoint
 from tests.conftest import TINY_CHECKPOINT
+from tests.official import random_state
 
 Array = np.ndarray
 
@@ -21,35 +22,10 @@ def run(model: onnx.ModelProto, grid: Array, local_std: Array) -> list[Array]:
     return list(session.run(None, {"grid": grid[None], "local_std": local_std[None]}))
 
 
-def random_state(widths: list[int], seed: int = 0) -> dict[str, Array]:
-    """Weights of a network with these widths, finest first."""
-    rng = np.random.default_rng(seed)
-    blocks = [("inc.double_conv", 2, widths[0])]
-    blocks += [
-        (f"down.{i}.double_conv", widths[i], widths[i + 1]) for i in range(len(widths) - 1)
-    ]
-    below = widths[-1]
-    for i, skip in enumerate(widths[-2::-1]):
-        blocks.append((f"up.{i}.conv.double_conv", skip + below, skip))
-        below = skip
-    state = {}
-    for prefix, inputs, outputs in blocks:
-        for i, channels in ((1, inputs), (2, outputs)):
-            scale = 1 / np.sqrt(27 * channels)
-            state[f"{prefix}.conv{i}.weight"] = scale * rng.standard_normal(
-                (outputs, channels, 3, 3, 3)
-            )
-            state[f"{prefix}.conv{i}.bias"] = rng.standard_normal(outputs)
-            state[f"{prefix}.norm{i}.weight"] = rng.uniform(0.5, 2, outputs)
-            state[f"{prefix}.norm{i}.bias"] = rng.standard_normal(outputs)
-    state["outc.weight"] = rng.standard_normal((2, widths[0], 1, 1, 1))
-    state["outc.bias"] = rng.standard_normal(2)
-    return {name: values.astype(np.float32) for name, values in state.items()}
-
-
 @pytest.mark.parametrize(
     ("widths", "patch_size"),
-    [([4, 8], 64), ([4, 8], 8), ([3, 5, 7], 24), ([2, 3, 4, 5, 6, 7], 64), ([4, 6], 80)],
+    [([4, 8], 64), ([4, 8], 8), ([3, 5, 7], 24), ([2, 3, 4, 5, 6, 7], 64), ([4, 6], 80),
+     ([3, 4], 20), ([2, 3, 4], 40)],
 )
 @pytest.mark.parametrize("only_2d", [False, True])
 def test_it_agrees_with_the_network_in_numpy(
@@ -86,13 +62,21 @@ def test_it_agrees_with_the_stored_graph_of_the_official_size(
 def test_it_can_do_without_operators_of_three_dimensions() -> None:
     state = read_checkpoint(TINY_CHECKPOINT).state
     model = planes.build_planes(state, patch_size=64, has_mask=True, only_2d=True)
-    sizes = {
-        len(attribute.ints)
-        for node in model.graph.node for attribute in node.attribute
-        if attribute.name == "kernel_shape"
+    inferred = onnx.shape_inference.infer_shapes(model)
+    ranks = {
+        value.name: len(value.type.tensor_type.shape.dim) for value in inferred.graph.value_info
     }
-    assert sizes == {2}
-    assert "Resize" not in {node.op_type for node in model.graph.node}
+    for node in model.graph.node:
+        of_weights = any(name.endswith(".weight") for name in node.input)
+        assert of_weights or max(ranks.get(name, 0) for name in node.input) <= 4, node.name
+
+
+def test_the_models_description_comes_along() -> None:
+    state = read_checkpoint(TINY_CHECKPOINT).state
+    stored = network.build_graph(
+        state, patch_size=64, has_mask=True, half=True, metadata={"name": "tiny"}
+    )
+    assert planes.of_model(stored, 64).metadata_props == stored.metadata_props
 
 
 def test_a_model_without_a_mask_has_one_output() -> None:

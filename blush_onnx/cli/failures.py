@@ -65,9 +65,9 @@ def run_guarded(
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        _fail("interrupted; what was not complete has been removed")
+        _leave("interrupted; what was not complete has been removed")
     except Terminated:
-        _fail("terminated; what was not complete has been removed", TERMINATED)
+        _leave("terminated; what was not complete has been removed", TERMINATED)
     except BrokenPipeError:
         # Whoever read our output has gone; keep the interpreter from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -95,6 +95,14 @@ def in_one_line(error: Exception, hint: str) -> str:
 def _fail(message: str, status: int = FAILED) -> None:
     click.echo(f"Error: {message}", err=True)
     sys.exit(status)
+
+
+def _leave(message: str, status: int = FAILED) -> None:
+    """Fail at once: threads that still compute would abort the interpreter's own end."""
+    click.echo(f"Error: {message}", err=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _listen() -> None:

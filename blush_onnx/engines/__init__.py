@@ -110,6 +110,8 @@ def _check(settings: EngineSettings) -> None:
     if not devices or min(devices) < 0 or len(set(devices)) < len(devices):
         given = ", ".join(map(str, devices))
         raise InputError(f"devices {given}: give each card's number once; they count from 0")
+    if devices != (0,) and settings.provider in ("cpu", "openvino"):
+        raise InputError(f"device {', '.join(map(str, devices))}: {settings.provider} has no cards")
     if settings.threads is not None and not 1 <= settings.threads <= MOST_THREADS:
         raise InputError(f"{settings.threads} threads: give 1 to {MOST_THREADS}")
 

@@ -94,24 +94,16 @@ class EngineDescription:
 
 
 MOST_SIDE_BY_SIDE = 4
+"""Calls that a CPU engine works on at a time: one patch does not keep many processors busy, for its
+layers end one after the other and each end is waited for; but each takes memory."""
 BYTES_OF_PATCH = 320 << 20
 """What an engine takes at most for each patch of 64³ that it works on at a time; measured."""
 
 
-def side_by_side(threads: int) -> int:
-    """How many patches to work on at a time with so many threads.
-
-    One patch does not keep many processors busy: its layers end one after the other, and
-    each end is waited for. But each patch takes memory.
-
-    Returns
-    -------
-    int
-        From 1 to 4.
-    """
+def room_for_patches() -> int:
+    """How many patches at a time have room in a quarter of the free memory; at least 1."""
     memory = available_bytes()
-    room = MOST_SIDE_BY_SIDE if memory is None else memory // 4 // BYTES_OF_PATCH
-    return max(1, min(threads, MOST_SIDE_BY_SIDE, room))
+    return MOST_SIDE_BY_SIDE if memory is None else max(1, memory // 4 // BYTES_OF_PATCH)
 
 
 GPU_PROVIDERS = ("cuda", "tensorrt", "migraphx", "directml")

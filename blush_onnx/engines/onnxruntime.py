@@ -24,10 +24,10 @@ import numpy as np
 
 from blush_onnx.engines.base import (
     GPU_PROVIDERS,
+    MOST_SIDE_BY_SIDE,
     Array,
     EngineDescription,
     EngineSettings,
-    side_by_side,
 )
 from blush_onnx.errors import EngineError, ModelError, OutOfMemoryError
 from blush_onnx.machine import available_cpus
@@ -70,6 +70,8 @@ class OnnxRuntimeEngine:
         Evaluate the patches of a batch one after another. The CPU gains nothing
         from batches, and its matrix products round differently in them; so that
         is what it does by default, and a graph for one patch at a time needs it.
+    rewritten : bool, optional
+        Whether the session's graph is another form of the model's.
     """
 
     def __init__(
@@ -78,10 +80,14 @@ class OnnxRuntimeEngine:
         description: EngineDescription | None = None,
         *,
         one_by_one: bool | None = None,
+        rewritten: bool = False,
     ) -> None:
         self._session = session
-        on_cpu = session.get_providers()[0] == PROVIDERS["cpu"]
-        self._one_by_one = on_cpu if one_by_one is None else one_by_one
+        self.rewritten = rewritten
+        if one_by_one is None:
+            on_cpu = session.get_providers()[0] == PROVIDERS["cpu"]
+            one_by_one = on_cpu or session.get_inputs()[0].shape[0] == 1
+        self._one_by_one = one_by_one
         # DirectML does not allow two runs of a session at a time.
         one_at_a_time = PROVIDERS["directml"] in session.get_providers()
         self._turn: contextlib.AbstractContextManager[object] = (
@@ -170,14 +176,15 @@ def create(
             f"{provider}, not in {settings.precision}"
         )
     threads = settings.threads or available_cpus()
-    streams = 1
+    streams, graph = 1, model
     if provider == "cpu" and not as_stored:
-        model, streams = _in_planes(model, patch_size), side_by_side(threads)
+        graph = _in_planes(model, patch_size)
+        streams = min(threads, MOST_SIDE_BY_SIDE)
     elif settings.precision == "float16" and provider == "cuda":
-        model = in_half_precision(model)
+        graph = _in_half_precision(model, patch_size)
     # Calls from several Python threads share the session's workers and each brings one itself.
     session, ran_on = open_session(
-        model, long, device, threads - streams + 1, patch_size, settings.precision
+        graph, long, device, threads - streams + 1, patch_size, settings.precision
     )
     if provider != "cpu" and ran_on != {long}:
         where = ", ".join(sorted(ran_on)) or "an unknown provider"
@@ -191,11 +198,12 @@ def create(
             threads, settings.precision, streams,
         ),
         one_by_one=provider == "cpu" and not as_stored,
+        rewritten=graph is not model,
     )
 
 
 def _in_planes(content: bytes, patch_size: int) -> bytes:
-    """The graph with 2-D convolutions; as it is where it is no graph of ours."""
+    """The graph with 2-D convolutions; as it is where it cannot be written so."""
     import onnx
 
     from blush_onnx import planes
@@ -210,26 +218,16 @@ def _in_planes(content: bytes, patch_size: int) -> bytes:
         return content
 
 
-def in_half_precision(content: bytes) -> bytes:
-    """The graph computing in half precision, its inputs, outputs and standardisation in single.
-
-    Parameters
-    ----------
-    content : bytes
-        As :func:`blush_onnx.network.build_graph` made it.
-
-    Returns
-    -------
-    bytes
-    """
+def _in_half_precision(content: bytes, patch_size: int) -> bytes:
     import onnx
-    from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    model = onnx.load_from_string(content)
-    # Sums over a patch and the difference that gives the map would lose their last digits.
-    kept = ["ReduceMean", "Sqrt", "Div", "Sub", "Add", "Cast", "Squeeze"]
-    half = convert_float_to_float16(model, keep_io_types=True, op_block_list=kept)
-    return bytes(half.SerializeToString())
+    from blush_onnx import network
+
+    try:
+        model = onnx.load_from_string(content)
+        return bytes(network.in_half_precision(model, patch_size).SerializeToString())
+    except Exception as error:
+        raise EngineError(f"the model cannot be written in half precision: {error}") from error
 
 
 def open_session(

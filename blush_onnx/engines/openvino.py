@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from blush_onnx.engines.base import (
+    MOST_SIDE_BY_SIDE,
     Array,
     EngineDescription,
     EngineSettings,
-    side_by_side,
 )
 from blush_onnx.errors import EngineError
 from blush_onnx.machine import available_cpus
@@ -107,17 +107,20 @@ def create(
     """
     try:
         import openvino
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if error.name != "openvino":
+            raise EngineError(f"the installed OpenVINO cannot be imported ({error})") from error
         raise EngineError(
             "OpenVINO is not installed: pip install 'blush-onnx[openvino]'"
         ) from error
+    except Exception as error:  # left-over folders and missing libraries raise anything
+        raise EngineError(f"the installed OpenVINO cannot be imported ({error})") from error
     threads = settings.threads or available_cpus()
-    streams = side_by_side(threads)
     properties = {
         # Left to itself it takes bfloat16 where the processor has it.
         "INFERENCE_PRECISION_HINT": _PRECISIONS.get(settings.precision, ""),
         "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": streams,
+        "NUM_STREAMS": _streams(threads),
         "ENABLE_CPU_PINNING": False,  # it puts jobs that run side by side on the same cores
     }
     try:
@@ -128,6 +131,9 @@ def create(
         # lets the compiler choose its kernels once.
         network.reshape({name: [1, *([patch_size] * 3)] for name in ("grid", "local_std")})
         compiled = core.compile_model(network, "CPU", properties)
+        # It takes no more of either than there are processors.
+        streams = int(compiled.get_property("NUM_STREAMS"))
+        threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
     except EngineError:
         raise
     except Exception as error:
@@ -138,6 +144,14 @@ def create(
         EngineDescription(
             "openvino", library, reason, (), threads, settings.precision, streams
         ),
+    )
+
+
+def _streams(threads: int) -> int:
+    """Patches at a time; each gets as many whole threads as all can have, so few are left over."""
+    return max(
+        range(1, min(threads, MOST_SIDE_BY_SIDE) + 1),
+        key=lambda streams: (threads // streams * streams, streams),
     )
 
 

@@ -6,10 +6,18 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
-from blush_onnx import Denoiser, EngineError, InputError, conversion, models, self_test
+from blush_onnx import (
+    Denoiser,
+    EngineError,
+    InputError,
+    conversion,
+    models,
+    network,
+)
 from blush_onnx.engines import AUTO_ORDER, create_engine, installed_providers
 from blush_onnx.engines import onnxruntime as ort_engine
 from blush_onnx.engines.base import EngineSettings
@@ -129,10 +137,15 @@ def test_patches_side_by_side_do_not_change_the_map(
     one, several = (
         Denoiser.load(tiny_model, provider=provider, threads=count) for count in (1, threads)
     )
-    assert several.engine.description.side_by_side == min(threads, 4)
+    running = several.engine.description
+    assert 1 <= running.side_by_side <= min(threads, 4)
+    if provider == "cpu":
+        assert running.side_by_side == min(threads, 4)
     expected = one.denoise(volume, 1.5).density
     found = several.denoise(volume, 1.5).density
-    assert np.linalg.norm(found - expected) / np.linalg.norm(expected) < 1e-6
+    # OpenVINO chooses its kernels by the threads of a stream, and they round otherwise.
+    tolerance = 1e-6 if provider == "cpu" else 1e-4
+    assert np.linalg.norm(found - expected) / np.linalg.norm(expected) < tolerance
 
 
 @pytest.mark.parametrize(
@@ -150,9 +163,37 @@ def test_a_precision_that_the_engine_does_not_have_is_refused(
 def test_an_unknown_precision_or_device_is_refused(tiny_model: Path) -> None:
     with pytest.raises(InputError, match="unknown precision 'int8'"):
         Denoiser.load(tiny_model, precision="int8")
+    with pytest.raises(InputError, match="cpu has no cards"):
+        Denoiser.load(tiny_model, provider="cpu", device=(0, 1))
+    assert Denoiser.load(tiny_model, provider="cpu", device=np.int64(0)).engine is not None
     for devices in ((), (-1,), (0, 0)):
         with pytest.raises(InputError, match="each card's number once"):
             Denoiser.load(tiny_model, device=devices)
+
+
+@pytest.mark.openvino
+@pytest.mark.parametrize(("threads", "streams"), [(1, 1), (2, 2), (4, 4), (5, 1), (6, 3), (8, 4)])
+def test_openvinos_streams_leave_no_thread_idle(threads: int, streams: int) -> None:
+    from blush_onnx.engines import openvino
+
+    assert openvino._streams(threads) == streams
+
+
+@pytest.mark.parametrize("broken", ["raise OSError('libfoo.so: no such file')", "import no_such"])
+def test_auto_passes_over_a_broken_openvino(broken: str, tiny_model: Path, tmp_path: Path) -> None:
+    package = tmp_path / "openvino"
+    package.mkdir()
+    (package / "__init__.py").write_text(broken + "\n")
+    done = run_python(
+        textwrap.dedent(f"""
+            import sys
+            sys.path.insert(0, {str(tmp_path)!r})
+            from blush_onnx import Denoiser
+            print(Denoiser.load({str(tiny_model)!r}).engine.description.reason)
+        """),
+        without=[],
+    )
+    assert "openvino failed (the installed OpenVINO cannot be imported (" in done.stdout
 
 
 @pytest.mark.openvino
@@ -175,20 +216,13 @@ def test_bfloat16_changes_the_map_by_less_than_a_hundredth_of_the_correction(
     assert brief.engine.precision == "bfloat16"
 
 
-def test_the_graph_in_half_precision_keeps_its_inputs_and_nearly_its_answers(
-    tiny_model: Path,
-) -> None:
-    """Run on the CPU, which casts between its nodes: the rounding is a card's."""
-    content = models.load_model(tiny_model).content
-    half = ort_engine.in_half_precision(content)
-    grid, local_std = (p[None] for p in self_test.synthetic_patch(64))
-    answers = []
-    for graph in (content, half):
-        session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-        assert {value.type for value in session.get_inputs()} == {"tensor(float)"}
-        answers.append(session.run(["density"], {"grid": grid, "local_std": local_std})[0])
-    difference = np.linalg.norm(answers[1] - answers[0]) / np.linalg.norm(answers[0] - grid)
-    assert 1e-6 < difference < 1e-2
+def test_a_flat_patch_stays_flat_in_half_precision(tiny_model: Path) -> None:
+    model = onnx.load_from_string(models.load_model(tiny_model).content)
+    half = network.in_half_precision(model, 64).SerializeToString()
+    session = onnxruntime.InferenceSession(half, providers=["CPUExecutionProvider"])
+    flat = np.full((1, 64, 64, 64), 0.25, dtype=np.float32)
+    (density,) = session.run(["density"], {"grid": flat, "local_std": 0 * flat})
+    np.testing.assert_allclose(density, 0.25, atol=1e-6)
 
 
 def test_running_out_of_memory_is_told_from_other_failures() -> None:
