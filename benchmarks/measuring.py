@@ -28,13 +28,17 @@ Side = tuple[str, str, Sequence[object]]
 """A module, a function in it, and the arguments."""
 
 
-def alternating(sides: Mapping[str, Side], repeats: int) -> dict[str, list[Measured]]:
+def alternating(
+    sides: Mapping[str, Side], repeats: int, environment: Mapping[str, str] | None = None
+) -> dict[str, list[Measured]]:
     """Measure every side in turn, again and again, each time in a process of its own.
 
     Parameters
     ----------
     sides : mapping of str to (module, function, arguments)
     repeats : int
+    environment : mapping of str to str, optional
+        Added to this process's own.
 
     Returns
     -------
@@ -47,7 +51,7 @@ def alternating(sides: Mapping[str, Side], repeats: int) -> dict[str, list[Measu
             if side not in measured:
                 continue
             click.echo(f"{side}, {repeat + 1} of {repeats}", err=True)
-            found = in_new_process(module, function, *arguments)
+            found = in_new_process(module, function, *arguments, environment=environment)
             if "not run" in found:
                 click.echo(f"  not run: {found['not run']}", err=True)
                 del measured[side]
@@ -56,7 +60,9 @@ def alternating(sides: Mapping[str, Side], repeats: int) -> dict[str, list[Measu
     return measured
 
 
-def in_new_process(module: str, function: str, *arguments: object) -> Any:
+def in_new_process(
+    module: str, function: str, *arguments: object, environment: Mapping[str, str] | None = None
+) -> Any:
     """What a function of a module returns in a fresh process.
 
     Raises
@@ -67,6 +73,7 @@ def in_new_process(module: str, function: str, *arguments: object) -> Any:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.measuring", module, function, json.dumps(arguments)],
         cwd=Path(__file__).resolve().parents[1], capture_output=True, text=True, check=False,
+        env={**os.environ, **(environment or {})},
     )
     if done.returncode:
         raise click.ClickException(f"{function} failed:\n{done.stderr}")
@@ -74,12 +81,22 @@ def in_new_process(module: str, function: str, *arguments: object) -> Any:
 
 
 def table(
-    measured: Mapping[str, Sequence[Measured]], reference: str = REFERENCE
+    measured: Mapping[str, Sequence[Measured]],
+    reference_of: Callable[[str], str] = lambda _side: REFERENCE,
 ) -> list[str]:
-    """Medians a row, and the medians of the repeats' ratios of the reference to each side."""
+    """Medians a row, and the medians of the repeats' ratios of its reference to each side.
+
+    Parameters
+    ----------
+    measured : mapping of str to sequence of dict
+        As :func:`alternating` returned it.
+    reference_of : callable
+        From a side's name to that of the side it is compared with.
+    """
     sides = [side for side in measured if measured[side]]
-    compared = [side for side in sides if reference in sides and side != reference]
-    width = max(12, *(len(side) + 2 for side in sides))
+    references = {reference_of(side) for side in sides}
+    compared = [side for side in sides if side not in references and reference_of(side) in sides]
+    width = max([12, *(len(side) + 4 for side in sides)])
     names = list(dict.fromkeys(name for side in sides for name in measured[side][0]))
     lines = [f"{'median':34s}" + "".join(f"{s:>{width}s}" for s in sides)
              + "".join(f"{'x ' + s:>{width}s}" for s in compared)]
@@ -89,7 +106,7 @@ def table(
             value = _median(m.get(name) for m in measured[side])
             row += f"{'' if value is None else f'{value:.3g}':>{width}s}"
         for side in compared:
-            pairs = zip(measured[side], measured[reference], strict=False)
+            pairs = zip(measured[side], measured[reference_of(side)], strict=False)
             ratio = _median(
                 theirs[name] / ours[name] if ours.get(name) and theirs.get(name) else None
                 for ours, theirs in pairs

@@ -9,7 +9,16 @@ from pathlib import Path
 
 import click
 
-from benchmarks.measuring import OURS, REFERENCE, Side, alternating, machine, table
+from benchmarks.measuring import (
+    OURS,
+    REFERENCE,
+    Side,
+    alternating,
+    in_new_process,
+    machine,
+    table,
+)
+from blush_onnx.machine import available_cpus
 
 OUR_MODULE, THEIR_MODULE = "benchmarks.speed.ours", "benchmarks.speed.published"
 PATCHES = 5
@@ -40,51 +49,64 @@ def speed(
     """Time and memory beside the published program, in alternating runs.
 
     Each measurement is a process of its own. A ratio (x) is that of the published program's
-    figure to ours, the median over the repeats.
+    figure in the same precision to ours, the median over the repeats.
     """
-    checkout = None if reference is None else str(reference.resolve())
+    count = threads or available_cpus()
     click.echo(machine())
     with tempfile.TemporaryDirectory(prefix="blush-onnx-benchmark-") as folder:
+        theirs = None
+        if reference is not None:
+            weights = str(Path(folder, "weights.pt"))
+            in_new_process(THEIR_MODULE, "write_weights", model, weights)
+            theirs = str(reference.resolve()), weights
         arguments: dict[str, list[object]] = {
-            "patch": [threads, PATCHES],
-            "denoise": [threads, box, voxel_size, stride, folder],
+            "patch": [count, PATCHES],
+            "denoise": [count, box, voxel_size, stride, folder],
             "rescale": [rescale_box, voxel_size, 1.5],
             "start": [],
         }
         for subject in only or SUBJECTS:
             click.echo(f"\n{subject}")
             if subject == "size":
-                _print_sizes(with_reference=checkout is not None)
+                _print_sizes(with_reference=theirs is not None)
                 continue
-            sides = _sides(subject, model, engines, arguments[subject], checkout)
-            measured = alternating(sides, repeats)
-            for line in table(measured):
+            sides = _sides(subject, model, engines, arguments[subject], theirs)
+            # NumPy's own threads; PyTorch and our engines are told theirs.
+            measured = alternating(sides, repeats, {"OPENBLAS_NUM_THREADS": str(count)})
+            for line in table(measured, _reference_of):
                 click.echo(line)
-            if subject == "denoise":
+            if subject == "denoise" and measured:
                 _print_differences(Path(folder), list(measured))
 
 
 def _sides(
     subject: str, model: str, engines: Sequence[str], arguments: list[object],
-    checkout: str | None,
+    theirs: tuple[str, str] | None,
 ) -> dict[str, Side]:
     """What to call for a subject: ours on each engine, and the published program."""
     if subject == "rescale":
         sides: dict[str, Side] = {OURS: (OUR_MODULE, subject, arguments)}
-        theirs = arguments
-    else:
-        theirs = [model, *arguments]
-        sides = {}
-        for name in engines:
-            provider, _, precision = name.partition("-")
-            sides[name] = (
-                OUR_MODULE, subject, [model, provider, precision or "float32", *arguments]
-            )
+        if theirs is not None:
+            sides[REFERENCE] = (THEIR_MODULE, subject, [theirs[0], *arguments])
+        return sides
+    sides = {}
+    for name in engines:
+        provider, _, precision = name.partition("-")
+        sides[name] = (OUR_MODULE, subject, [model, provider, precision or "float32", *arguments])
     if subject == "patch":
-        sides["NumPy"] = (OUR_MODULE, "matrix_product", [])
-    if checkout is not None:
-        sides[REFERENCE] = (THEIR_MODULE, subject, [checkout, *theirs])
+        sides["NumPy"] = (OUR_MODULE, "matrix_product", [2048])
+    if theirs is not None:
+        for side in sorted({_reference_of(name) for name in engines}):
+            precision = side.partition("-")[2] or "float32"
+            if precision == "float32" or subject != "start":
+                sides[side] = (THEIR_MODULE, subject, [*theirs, precision, *arguments])
     return sides
+
+
+def _reference_of(side: str) -> str:
+    """The published program in the same precision."""
+    precision = side.partition("-")[2]
+    return f"{REFERENCE}-{precision}" if precision else REFERENCE
 
 
 def _print_differences(folder: Path, sides: Sequence[str]) -> None:

@@ -24,17 +24,13 @@ def name_of(provider: str, precision: str) -> str:
     return (provider if precision == "float32" else f"{provider}-{precision}") + ".npy"
 
 
-def patch(
-    model: str, provider: str, precision: str, threads: int | None, repeats: int
-) -> Measured:
-    """The network alone on patches, as many at a time as the engine works on."""
+def patch(model: str, provider: str, precision: str, threads: int, repeats: int) -> Measured:
+    """The network alone on many patches, as many at a time as the engine works on."""
     from concurrent.futures import ThreadPoolExecutor
 
     from blush_onnx import Denoiser, self_test
 
-    start = time.perf_counter()
     denoiser = Denoiser.load(model, provider=provider, precision=precision, threads=threads)
-    loaded = time.perf_counter() - start
     engine, size = denoiser.engine, denoiser.config.patch_size
     grid, local_std = (p[None] for p in self_test.synthetic_patch(size))
     workers = engine.description.side_by_side
@@ -46,41 +42,39 @@ def patch(
 
         several()
         seconds = timed(several, repeats) / (2 * workers)
-    return {"loading, s": loaded, "one patch, s": seconds, "peak memory, MB": peak_memory()}
+    return {"seconds a patch": seconds, "peak memory, MB": peak_memory()}
 
 
-def matrix_product() -> Measured:
+def matrix_product(side: int) -> Measured:
     """What NumPy's single-precision matrix product reaches, for scale."""
     import numpy as np
 
-    side = 2048
     a = np.random.default_rng(0).standard_normal((side, side), dtype=np.float32)
     seconds = timed(lambda: a @ a, 5)
     return {"matrix product, GFLOP/s": 2e-9 * side**3 / seconds}
 
 
 def denoise(
-    model: str, provider: str, precision: str, threads: int | None, box: int, voxel_size: float,
+    model: str, provider: str, precision: str, threads: int, box: int, voxel_size: float,
     stride: int, folder: str,
 ) -> Measured:
     """A whole map: model, engine, rescaling, patches and back."""
-    start = time.perf_counter()
+    begun = time.perf_counter()
     import numpy as np
 
     from blush_onnx import Denoiser
 
-    values = volume(box)
-    begun = time.perf_counter(), peak_memory()
     denoiser = Denoiser.load(model, provider=provider, precision=precision, threads=threads)
-    loaded = time.perf_counter() - begun[0]
+    ready = time.perf_counter() - begun
+    values = volume(box)
+    start = time.perf_counter()
     result = denoiser.denoise(values, voxel_size, stride=stride)
-    total = time.perf_counter() - begun[0]
+    seconds = time.perf_counter() - start
     np.save(Path(folder, name_of(provider, precision)), result.density)
     return {
-        "imports, s": begun[0] - start, "loading, s": loaded, "denoising, s": total - loaded,
+        "ready after, s": ready, "denoising, s": seconds, "both, s": ready + seconds,
         "processor, s": processor_seconds(), "patches": float(result.patches),
-        "memory at the start, MB": begun[1], "peak memory, MB": peak_memory(),
-        "peak over the start, MB": peak_memory() - begun[1],
+        "peak memory, MB": peak_memory(),
     }
 
 
@@ -110,5 +104,5 @@ def start(model: str, provider: str, precision: str) -> Measured:
     Denoiser.load(model, provider=provider, precision=precision, threads=1)
     return {
         "ready after, s": time.perf_counter() - begun, "processor, s": processor_seconds(),
-        "memory, MB": peak_memory(),
+        "peak memory, MB": peak_memory(),
     }

@@ -5,11 +5,15 @@ from __future__ import annotations
 import importlib
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from benchmarks.measuring import REFERENCE, Measured, peak_memory, processor_seconds, timed
-from benchmarks.speed.ours import volume
+from benchmarks.speed.ours import name_of, volume
+
+VOXEL_SIZE, PATCH_SIZE = 1.5, 64
 
 
 def _module(checkout: str, name: str) -> Any:
@@ -18,86 +22,90 @@ def _module(checkout: str, name: str) -> Any:
     return importlib.import_module(name)
 
 
-def _network(checkout: str, model: str, threads: int | None) -> Any:
-    """The published network with a registered model's weights."""
+def write_weights(model: str, path: str) -> Measured:
+    """A registered model's weights as a file of PyTorch's."""
     import onnx
     import torch
 
     from blush_onnx import models, network
 
-    if threads:
-        torch.set_num_threads(threads)
-    found = models.load_model(model)
-    weights = network.weights_of_graph(onnx.load_from_string(found.content))
+    weights = network.weights_of_graph(onnx.load_from_string(models.load_model(model).content))
+    torch.save({n: torch.from_numpy(w.astype("float32")) for n, w in weights.items()}, path)
+    return {}
+
+
+def _network(checkout: str, weights: str, threads: int) -> Any:
+    """The published network with these weights."""
+    import torch
+
+    torch.set_num_threads(threads)
     made = _module(checkout, "model.model").BlushModel()
-    state = {name: torch.from_numpy(w.astype("float32")) for name, w in weights.items()}
+    state = torch.load(weights, weights_only=True)
     missing, unexpected = made.load_state_dict(state, strict=False)
     if unexpected or any("double_conv" in name for name in missing):
         raise RuntimeError(f"the weights do not fit the published network: {missing}, {unexpected}")
-    made.voxel_size, made.block_size = found.config.voxel_size, found.config.patch_size
+    made.voxel_size, made.block_size = VOXEL_SIZE, PATCH_SIZE
     return made.eval()
 
 
-def patch(checkout: str, model: str, threads: int | None, repeats: int) -> Measured:
-    """The network alone on one patch at a time."""
+def patch(checkout: str, weights: str, precision: str, threads: int, repeats: int) -> Measured:
+    """The network alone, one patch after the other, as the program calls it by default."""
     import torch
 
     from blush_onnx import self_test
 
-    start = time.perf_counter()
-    network = _network(checkout, model, threads)
-    loaded = time.perf_counter() - start
-    grid, local_std = (
-        torch.from_numpy(p)[None] for p in self_test.synthetic_patch(network.block_size)
-    )
+    network = _network(checkout, weights, threads)
+    grid, local_std = (torch.from_numpy(p)[None] for p in self_test.synthetic_patch(PATCH_SIZE))
 
     def once() -> None:
         network(grid, local_std)
 
-    found: Measured = {"loading, s": loaded}
-    with torch.no_grad():
+    with _computing_in(precision):
         once()
-        found["one patch, s"] = timed(once, repeats)
-        found["peak memory, MB"] = peak_memory()
-        with torch.autocast("cpu", torch.bfloat16):
-            once()
-            found["in bfloat16, s"] = timed(once, repeats)
-    return found
+        seconds = timed(once, repeats)
+    return {"seconds a patch": seconds, "peak memory, MB": peak_memory()}
+
+
+@contextmanager
+def _computing_in(precision: str) -> Iterator[None]:
+    import torch
+
+    enabled = precision == "bfloat16"
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+        yield
 
 
 def denoise(
-    checkout: str, model: str, threads: int | None, box: int, voxel_size: float, stride: int,
-    folder: str,
+    checkout: str, weights: str, precision: str, threads: int, box: int, voxel_size: float,
+    stride: int, folder: str,
 ) -> Measured:
     """A whole map, by the steps of the published refinement mode."""
-    start = time.perf_counter()
+    begun = time.perf_counter()
     import numpy as np
     import torch
 
     util = _module(checkout, "relion_blush.util")
+    network = _network(checkout, weights, threads)
+    ready = time.perf_counter() - begun
     values = volume(box)
-    begun = time.perf_counter(), peak_memory()
-    network = _network(checkout, model, threads)
-    loaded = time.perf_counter() - begun[0]
+    start = time.perf_counter()
     with torch.no_grad():
-        spectrum = util.fft(values)
-        coarse, _ = util.normalize_voxel_size_fourier(spectrum, voxel_size, network.voxel_size)
+        coarse, _ = util.normalize_voxel_size_fourier(util.fft(values), voxel_size, VOXEL_SIZE)
         coarse *= (coarse.shape[0] / box) ** 3
         side = coarse.shape[0]
         mask = util.get_radial_mask(side, (side - 6) / 2, 6)
-        found, _ = util.apply_model(
-            network, torch.from_numpy(util.ifft(coarse)), torch.device("cpu"), input_mask=mask,
-            strides=stride, block_size=network.block_size, batch_size=1,
-        )
-        back = util.rescale_fourier(util.fft(found.numpy()), box) * (box / side) ** 3
+        with _computing_in(precision):
+            found, _ = util.apply_model(
+                network, torch.from_numpy(util.ifft(coarse)), torch.device("cpu"),
+                input_mask=mask, strides=stride, block_size=PATCH_SIZE, batch_size=1,
+            )
+        back = util.rescale_fourier(util.fft(found.float().numpy()), box) * (box / side) ** 3
         result = util.ifft(back)
-    total = time.perf_counter() - begun[0]
-    np.save(Path(folder, f"{REFERENCE}.npy"), np.asarray(result, dtype=np.float32))
+    seconds = time.perf_counter() - start
+    np.save(Path(folder, name_of(REFERENCE, precision)), np.asarray(result, dtype=np.float32))
     return {
-        "imports, s": begun[0] - start, "loading, s": loaded, "denoising, s": total - loaded,
-        "processor, s": processor_seconds(),
-        "memory at the start, MB": begun[1], "peak memory, MB": peak_memory(),
-        "peak over the start, MB": peak_memory() - begun[1],
+        "ready after, s": ready, "denoising, s": seconds, "both, s": ready + seconds,
+        "processor, s": processor_seconds(), "peak memory, MB": peak_memory(),
     }
 
 
@@ -119,12 +127,12 @@ def rescale(checkout: str, box: int, voxel_size: float, target: float) -> Measur
     }
 
 
-def start(checkout: str, model: str) -> Measured:
+def start(checkout: str, weights: str, _precision: str) -> Measured:
     """From nothing to a network that is ready."""
     begun = time.perf_counter()
     _module(checkout, "relion_blush.command_line")
-    _network(checkout, model, 1)
+    _network(checkout, weights, 1)
     return {
         "ready after, s": time.perf_counter() - begun, "processor, s": processor_seconds(),
-        "memory, MB": peak_memory(),
+        "peak memory, MB": peak_memory(),
     }

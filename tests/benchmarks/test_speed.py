@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from benchmarks.measuring import alternating, table
 from benchmarks.quality import quality
-from benchmarks.speed.command import speed
+from benchmarks.speed.command import _reference_of, speed
 from tests.conftest import blob_and_noise, write_mrc
 
 
@@ -32,7 +32,7 @@ def test_it_measures_patches_maps_rescaling_and_the_start(tiny_model: Path) -> N
         "--engine", "cpu", "--model", str(tiny_model), "--repeats", "1", "--box", "72",
         "--rescale-box", "32", "--threads", "1", "--stride", "43",
     )
-    for name in ("one patch, s", "denoising, s", "both, s", "ready after, s"):
+    for name in ("seconds a patch", "denoising, s", "both, s", "ready after, s"):
         assert all(value > 0 for value in figures(done.output, name))
     (patches,) = figures(done.output, "patches")
     assert patches >= 1
@@ -58,6 +58,23 @@ def test_a_ratio_is_that_of_runs_side_by_side() -> None:
     header, row = table(measured)
     assert header.split() == ["median", "ours", "reference", "x", "ours"]
     assert row.split() == ["a", "2", "6", "4.00"]  # ratios 4, 3, 10
+
+
+def test_each_precision_is_compared_with_the_same_of_the_reference() -> None:
+    measured = {
+        name: [{"a": value}]
+        for name, value in (
+            ("ours", 1.0), ("ours-bfloat16", 0.5), ("reference", 3.0), ("reference-bfloat16", 2.0),
+        )
+    }
+    header, row = table(measured, _reference_of)
+    assert header.split()[-4:] == ["x", "ours", "x", "ours-bfloat16"]
+    assert row.split()[-2:] == ["3.00", "4.00"]
+
+
+def test_nothing_measured_is_an_empty_table() -> None:
+    done = run_speed("--only", "denoise", "--engine", "migraphx", "--repeats", "1")
+    assert "not run" in done.output
 
 
 def test_a_failure_in_the_other_process_is_told() -> None:
