@@ -33,7 +33,7 @@ ENGINES = ("openvino", "cpu", "openvino-bfloat16")
               help="Subjects; all of them by default.")
 @click.option("--engine", "engines", multiple=True, default=ENGINES, show_default=True,
               metavar="PROVIDER[-PRECISION]", help="Ours.")
-@click.option("--model", default="starter", show_default=True, help="A registered model.")
+@click.option("--model", default="sim-1", show_default=True, help="A registered model.")
 @click.option("--box", default=128, show_default=True, help="Of the map to denoise, voxels.")
 @click.option("--rescale-box", default=256, show_default=True,
               help="Of the map to rescale, voxels.")

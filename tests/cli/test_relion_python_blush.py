@@ -212,7 +212,7 @@ def test_the_bundled_model_is_named_loudly(project: Path) -> None:
     star = made_up_job(project)
     done = call_as_relion(f"{star.name} -s 43", project, BLUSH_ONNX_MODEL="")
     assert accepted(done), done.stderr
-    assert "WARNING the official weights are not registered: using starter" in log_of(star)
+    assert "WARNING the official weights are not registered: using sim-1" in log_of(star)
 
 
 @pytest.mark.parametrize(

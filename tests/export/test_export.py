@@ -136,14 +136,12 @@ def test_the_official_network_has_its_published_size() -> None:
     assert {k: tuple(v.shape) for k, v in state.items()} == official_architecture().shapes()
 
 
-def test_the_shipped_weights_are_the_checkpoints(external_data: Path) -> None:
+def test_the_exported_weights_are_the_checkpoints(external_data: Path) -> None:
     import onnx
     import torch
 
     checkpoint = external_data / "models" / "starter.ckpt"
-    folder = models.bundled_folder() / "starter"
-    if not folder.is_dir():
-        pytest.skip("the starter model is no longer bundled")
+    folder = import_checkpoint(checkpoint, "first")
     state = torch.load(checkpoint, weights_only=True)["model_state_dict"]
     back = network.weights_of_graph(onnx.load(folder / "model.onnx"))
     assert back.keys() == state.keys()
