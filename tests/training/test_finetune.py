@@ -136,6 +136,16 @@ def test_a_model_that_did_not_get_better_is_not_kept(files: list[str], tmp_path:
 
 
 @pytest.mark.torch
+@pytest.mark.parametrize(("after", "words"), [(0.2, "made it more."), (0.05, "made it no more.")])
+def test_the_report_says_whether_more_is_made_up(after: float, words: str) -> None:
+    from training.finetune.command import randomised
+
+    text = randomised(
+        {"beyond_angstrom": 8.0, "mean_fsc": {"input": 0.0, "before": 0.1, "after": after}}
+    )
+    assert text.endswith(words)
+
+
 def test_a_taken_name_is_refused_before_any_work(files: list[str], tmp_path: Path) -> None:
     (models.home() / "mine").mkdir(parents=True)
     done = run(str(TINY_CHECKPOINT), *files, "--name", "mine", "--output", str(tmp_path / "r"))
