@@ -96,9 +96,10 @@ def test_network_on_openvino(
     seeded_denoiser: Denoiser, seeded_checkpoint: Any, golden: Golden
 ) -> None:
     from blush_onnx.engines import openvino
+    from blush_onnx.engines.base import EngineSettings
 
     _, content = conversion.build_model(seeded_checkpoint, "seeded")
-    engine = openvino.create(content, threads=None, patch_size=64, reason="test")
+    engine = openvino.create(content, EngineSettings(), patch_size=64, reason="test")
     assert_network(Denoiser(seeded_denoiser.config, engine), golden("network"))
     assert_denoised(Denoiser(seeded_denoiser.config, engine), golden("denoise_box66"))
 

@@ -137,7 +137,7 @@ def patches_of(
     volume: LoadedVolume, settings: Augmentation, draw: Draw, patches: int, patch_size: int
 ) -> Batch:
     """One pair of inputs and their targets from a volume, cut into random patches."""
-    if volume.truth is not None and draw.uniform() < settings.empty:
+    if settings.empty and volume.truth is not None and draw.uniform() < settings.empty:
         volume = _emptied(volume)
     side, device = volume.mask.shape[0], volume.mask.device
     shells_per_inverse_angstrom = side * volume.record.voxel_size

@@ -10,12 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from blush_onnx.engines.base import (
-    MOST_SIDE_BY_SIDE,
-    Array,
-    EngineDescription,
-    EngineSettings,
-)
+from blush_onnx.engines.base import Array, EngineDescription, EngineSettings
 from blush_onnx.errors import EngineError
 from blush_onnx.machine import available_cpus
 
@@ -120,7 +115,9 @@ def create(
         # Left to itself it takes bfloat16 where the processor has it.
         "INFERENCE_PRECISION_HINT": _PRECISIONS.get(settings.precision, ""),
         "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": _streams(threads),
+        # One patch at a time: several, with fewer threads each, are no faster, and its norms add up
+        # each thread's part in one long sum, which with one thread drifts three times as far.
+        "NUM_STREAMS": 1,
         "ENABLE_CPU_PINNING": False,  # it puts jobs that run side by side on the same cores
     }
     try:
@@ -131,8 +128,7 @@ def create(
         # lets the compiler choose its kernels once.
         network.reshape({name: [1, *([patch_size] * 3)] for name in ("grid", "local_std")})
         compiled = core.compile_model(network, "CPU", properties)
-        # It takes no more of either than there are processors.
-        streams = int(compiled.get_property("NUM_STREAMS"))
+        # It takes no more than there are processors.
         threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
     except EngineError:
         raise
@@ -141,17 +137,7 @@ def create(
     library = f"openvino {openvino.__version__.split('-')[0]}"
     return OpenVinoEngine(
         compiled,
-        EngineDescription(
-            "openvino", library, reason, (), threads, settings.precision, streams
-        ),
-    )
-
-
-def _streams(threads: int) -> int:
-    """Patches at a time; each gets as many whole threads as all can have, so few are left over."""
-    return max(
-        range(1, min(threads, MOST_SIDE_BY_SIDE) + 1),
-        key=lambda streams: (threads // streams * streams, streams),
+        EngineDescription("openvino", library, reason, (), threads, settings.precision),
     )
 
 

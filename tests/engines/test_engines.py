@@ -171,14 +171,6 @@ def test_an_unknown_precision_or_device_is_refused(tiny_model: Path) -> None:
             Denoiser.load(tiny_model, device=devices)
 
 
-@pytest.mark.openvino
-@pytest.mark.parametrize(("threads", "streams"), [(1, 1), (2, 2), (4, 4), (5, 1), (6, 3), (8, 4)])
-def test_openvinos_streams_leave_no_thread_idle(threads: int, streams: int) -> None:
-    from blush_onnx.engines import openvino
-
-    assert openvino._streams(threads) == streams
-
-
 @pytest.mark.parametrize("broken", ["raise OSError('libfoo.so: no such file')", "import no_such"])
 def test_auto_passes_over_a_broken_openvino(broken: str, tiny_model: Path, tmp_path: Path) -> None:
     package = tmp_path / "openvino"
