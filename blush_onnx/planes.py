@@ -93,7 +93,8 @@ def build_planes(
     ----------
     state : mapping of str to array
     patch_size : int
-        Side of a patch, voxels; a multiple of 2 to the power of the depth.
+        Side of a patch, voxels; a multiple of 2 to the power of the depth and one more,
+        so that the coarsest level has an even number of slices.
     has_mask : bool
         Whether the second channel is an output.
     only_2d : bool

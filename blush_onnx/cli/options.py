@@ -29,7 +29,7 @@ def stride_options(*names: str) -> Decorator:
         "--quality", type=click.Choice(tuple(STRIDES)), default="reference", show_default=True,
         is_eager=True,
         help="How densely the network's patches lie. reference: as in the published program; "
-        "balanced takes a quarter to two fifths of its patches, fast an eighth to a third, the "
+        "balanced takes a quarter to two fifths of its patches, fast a fifth to a third, the "
         "fewer the larger the box. docs/performance.md says how much the map changes.",
     )
     stride = click.option(
