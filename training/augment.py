@@ -20,14 +20,13 @@ from blush_onnx import masks
 from training.config import Augmentation
 from training.local_std import local_standard_deviation
 from training.turns import Turn, random_turn
-from training.volumes import LoadedVolume, by_shell, frequency, radius
+from training.volumes import COARSE, LoadedVolume, by_shell, frequency, radius
 
 HALF_MAP_FSC = 0.143
 OFF_CENTRE = 24
 """How far a patch may lie from the voxel of the mask that it was drawn for, voxels."""
 ANYWHERE = 0.15
 """Share of the patches that are drawn without a look at the mask."""
-COARSE = 8
 
 
 @dataclass(frozen=True)
@@ -157,13 +156,14 @@ def patches_of(
     smooth = torch.exp(-math.log(2) * (radius(side, device) / outside) ** 2)
 
     sphere = _sphere(side, draw.uniform() < settings.sphere, device)
-    origins = _origins(mask, draw, patches, patch_size)
+    origins = _origins(volume, turn, draw, patches, patch_size)
     # Where the truth is known both halves have one target.
     targets = []
     for clean in cleans:
         blurred = _inverse(torch.fft.rfftn(clean) * smooth, side)
         joined = clean * mask + blurred * (1 - mask)
         targets.append(_inverse(torch.fft.rfftn(joined) * shape_out, side))
+    something = not volume.is_empty
     grids, stds, wanted = [], [], []
     of_map: list[list[Tensor]] = [[], [], []]
     for k in range(2):
@@ -174,7 +174,6 @@ def patches_of(
         grid = (grid - mean) / deviation
         error = (grid - target).square().mean()
         # Where nothing is, all of the input is error and the target has no scale of its own.
-        something = bool(mask.any())
         of_map[0].append(local_standard_deviation(target if something else grid).mean())
         of_map[1].append(error)
         of_map[2].append((target.square() * mask).sum() / mask.sum() if something else error)
@@ -202,7 +201,8 @@ def _emptied(volume: LoadedVolume) -> LoadedVolume:
     ]
     nothing = torch.zeros_like(volume.mask)
     return dataclasses.replace(
-        volume, half_1=noises[0], half_2=noises[1], truth=nothing, mask=nothing
+        volume, half_1=noises[0], half_2=noises[1], truth=nothing, mask=nothing,
+        coarse=torch.zeros_like(volume.coarse),
     )
 
 
@@ -216,7 +216,7 @@ def _noisy(
         wanted *= draw.uniform(1, settings.excess_noise) ** 2
     slope = draw.uniform(*settings.noise_slope)
     r = radius(side, device)
-    fresh_power = side**3 * torch.arange(len(volume.signal), device=device).clamp(min=1) ** slope
+    fresh_power = side**3 * torch.arange(len(volume.signal)).clamp(min=1) ** slope
     fresh_shape = r.clamp(min=1) ** (slope / 2) * _uneven(side, draw, device)
 
     if volume.truth is None:
@@ -263,7 +263,7 @@ def _filter(
     if kind == "gaussian":
         return torch.exp(-math.log(2) * (r / (cut_off * draw.uniform(0.9, 1.5))) ** 2)
     if kind == "wiener":
-        return by_shell(fsc, side)
+        return by_shell(fsc.to(device, non_blocking=True), side)
     return torch.ones_like(r)
 
 
@@ -298,23 +298,32 @@ def _sphere(side: int, refinement: bool, device: torch.device) -> Tensor:
     return torch.from_numpy(sphere).to(device)
 
 
-def _origins(mask: Tensor, draw: Draw, count: int, size: int) -> list[tuple[int, int, int]]:
-    """First voxels of patches, most of them near a voxel of the mask."""
-    last = mask.shape[0] - size
-    coarse = torch.nn.functional.avg_pool3d(mask[None, None], COARSE)[0, 0].cpu()
-    weights = coarse.flatten().double() + 1e-9
+def _origins(
+    volume: LoadedVolume, turn: Turn, draw: Draw, count: int, size: int
+) -> list[tuple[int, int, int]]:
+    """First voxels of patches of the turned volume, most of them near a voxel of the mask."""
+    side = volume.mask.shape[0]
+    last, cells = side - size, volume.coarse.shape[0]
+    weights = volume.coarse.flatten().double() + 1e-9
+    shift = size // 2 + OFF_CENTRE
     found = []
     for _ in range(count):
         if draw.uniform() < ANYWHERE:
             z, y, x = (draw.integer(last + 1) for _ in range(3))
         else:
-            place = draw.choice(weights)
-            near = torch.tensor(torch.unravel_index(torch.tensor(place), coarse.shape)) * COARSE
-            shift = size // 2 + OFF_CENTRE
-            first = (int(n) - shift + draw.integer(2 * OFF_CENTRE + 1) for n in near)
+            # Cells are looked up unturned, on the CPU: a look at the card would wait for it.
+            cell = draw.choice(weights)
+            index = (cell // cells**2, cell // cells % cells, cell % cells)
+            near = turn.place(_middle(index), side)
+            first = (n - shift + draw.integer(2 * OFF_CENTRE + 1) for n in near)
             z, y, x = (min(max(n, 0), last) for n in first)
         found.append((z, y, x))
     return found
+
+
+def _middle(cell: tuple[int, int, int]) -> tuple[int, int, int]:
+    z, y, x = (COARSE * n + COARSE // 2 for n in cell)
+    return z, y, x
 
 
 def _inverse(spectrum: Tensor, side: int) -> Tensor:

@@ -106,14 +106,17 @@ class Loss:
         decided, relative to the input's own there.
     mask_weight : float
         Of the mask's cross-entropy.
+    recycled : float
+        Share of the steps in which the network first runs on its own output.
     deepest_recycling : int
-        The network first runs on its own output up to so many times.
+        It then does so 1 to this many times.
     """
 
     inside_weight: float = 4.0
     error_floor: float = 0.02
     low_frequency_weight: float = 1.0
     mask_weight: float = 0.05
+    recycled: float = 5 / 6
     deepest_recycling: int = 5
 
 
@@ -164,7 +167,7 @@ class Run:
     precision : str
         bfloat16 or float32.
     compile : bool
-        Let torch.compile look at the network; pays on a card in long runs.
+        Let torch.compile join the network's small operations; on a card alone.
     validate_every, save_every : int
         Steps; 0: only at the end.
     validation_volumes : int
@@ -316,6 +319,7 @@ def _loss_rules(loss: Loss) -> dict[str, bool]:
     weights = loss.inside_weight, loss.error_floor, loss.low_frequency_weight, loss.mask_weight
     return {
         "[loss] weights must not be negative": min(weights) < 0,
+        "[loss] recycled must be in 0…1": not 0 <= loss.recycled <= 1,
         "[loss] deepest_recycling must be in 0…10": not 0 <= loss.deepest_recycling <= 10,
     }
 

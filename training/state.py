@@ -65,7 +65,7 @@ class State:
         torch.manual_seed(config.run.seed)
         # Where the weights came from does not matter once there are others.
         model = dataclasses.replace(config.model, start_from="") if path.is_file() else config.model
-        network = new_network(model).to(place, memory_format=torch.channels_last_3d)
+        network = new_network(model).to(place)
         settings = config.optimiser
         # Biases and the norms' own factors are not pulled to zero.
         kernels = [p for p in network.parameters() if p.ndim > 1]
@@ -105,19 +105,24 @@ class State:
             "config": self._config_as_stored(), "data": data,
         }, folder / "state.pt")
 
-    def update(self, loss: Tensor, rate: float) -> Tensor:
-        """One step of the optimiser; returns the gradient's norm.
-
-        Now and then bfloat16 overflows, and clipping an infinite gradient would make the
-        weights NaN: such a step has no effect but to be counted.
-        """
-        settings = self.config.optimiser
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+    def gradient(self, loss: Tensor) -> Tensor:
+        """Gradients of a loss, clipped; returns their norm before that."""
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip).detach()
+        clip = self.config.optimiser.clip
+        return nn.utils.clip_grad_norm_(self.network.parameters(), clip).detach()
+
+    def update(self, norm: Tensor, rate: float) -> Tensor:
+        """One step of the optimiser by the gradients at hand; waits for the device.
+
+        Now and then bfloat16 overflows, and clipping an infinite gradient would make the
+        weights NaN: such a step has no effect but to be counted, and its norm is given
+        back as 0.
+        """
+        settings = self.config.optimiser
         if bool(torch.isfinite(norm)):
+            for group in self.optimiser.param_groups:
+                group["lr"] = rate
             self.optimiser.step()
             # Short at first, so that the start is soon forgotten.
             decay = min(settings.averaging, (1 + self.step) / (10 + self.step))

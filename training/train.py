@@ -21,7 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from blush_onnx.errors import InputError
-from training.augment import Draw, make_batch, patches_of
+from export.network import BlushNetwork
+from training.augment import Batch, Draw, make_batch, patches_of
+from training.channels_last import ChannelsLast
 from training.config import Config, read_config
 from training.loss import loss_of, recycled
 from training.metrics import Metrics, Sums, draw_validation
@@ -92,11 +94,21 @@ def run(
 
     # The network, its average and the optimiser, where an earlier call left them.
     state = State.start(config, team.device, output / "state.pt", dataset.fingerprint)
-    called = torch.compile(state.network) if config.run.compile else state.network
-    if team.size > 1:
-        called = nn.parallel.DistributedDataParallel(called)
+    evaluated = as_the_device_likes(state.network, config, team.device)
+    called = nn.parallel.DistributedDataParallel(evaluated) if team.size > 1 else evaluated
 
-    spent, sums = state.seconds, Sums()
+    def drawn(step: int) -> Batch:
+        # What is drawn depends on the seed and the step alone: resuming is exact.
+        seed = config.run.seed * 1_000_003 + step * team.size + team.rank
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            return make_batch(
+                volumes, weights, config.augmentation, Draw(seed, team.device),
+                count=config.optimiser.volumes, patches=config.optimiser.patches,
+                patch_size=config.model.patch_size,
+            )
+
+    spent, sums, batch = state.seconds, Sums(), drawn(state.step)
     with Metrics(output, state.step, quiet=not team.leads) as metrics:
         while True:
             state.seconds = team.agree(spent + time.monotonic() - began)
@@ -104,26 +116,16 @@ def run(
             if progress >= 1 or (stop_after and state.seconds - spent > 60 * stop_after):
                 break
 
-            # What is drawn depends on the seed and the step alone: resuming is exact.
-            seed = config.run.seed * 1_000_003 + state.step * team.size + team.rank
-            torch.manual_seed(seed)
-            with torch.no_grad():
-                batch = make_batch(
-                    volumes, weights, config.augmentation, Draw(seed, team.device),
-                    count=config.optimiser.volumes, patches=config.optimiser.patches,
-                    patch_size=config.model.patch_size,
-                )
-            # All processes recycle alike, or they would wait for each other.
-            depth = Draw(config.run.seed * 7 + state.step, torch.device("cpu")).integer(
-                config.loss.deepest_recycling + 1
-            )
             with autocast(config, team.device):
                 state.network.eval()
-                grid, local_std = recycled(state.network, batch, depth)
+                grid, local_std = recycled(evaluated, batch, depth(config, state.step))
                 state.network.train()
                 density, logit = called(grid, local_std)
             loss, parts = loss_of(density.float(), logit, batch, config.loss)
-            norm = state.update(loss, learning_rate(config, state.step, progress))
+            norm = state.gradient(loss)
+            # The next batch is asked for before this step is waited for: a card never idles.
+            batch = drawn(state.step + 1)
+            norm = state.update(norm, learning_rate(config, state.step, progress))
             sums.add({"loss": loss.detach(), "gradient": norm, **parts})
 
             if state.step % AVERAGED_OVER == 0:
@@ -159,6 +161,23 @@ def load(
                 f"{config.model.patch_size}"
             )
     return dataset, load_volumes(dataset, chosen, place), load_volumes(dataset, watched, place)
+
+
+def as_the_device_likes(network: BlushNetwork, config: Config, place: torch.device) -> Any:
+    """The network in the form that its device evaluates fastest; the weights are shared."""
+    if place.type != "cuda":
+        # Channels first, too: PyTorch's norm has wrong float32 gradients on a CPU otherwise.
+        return network
+    torch.backends.cudnn.benchmark = True
+    fast = ChannelsLast(network, config.model.patch_size)
+    return torch.compile(fast) if config.run.compile else fast
+
+
+def depth(config: Config, step: int) -> int:
+    """How often a step recycles; the same in all processes, or they would wait for each other."""
+    draw = Draw(config.run.seed * 7 + step, torch.device("cpu"))
+    deepest = config.loss.deepest_recycling
+    return 1 + draw.integer(deepest) if deepest and draw.uniform() < config.loss.recycled else 0
 
 
 def figures(state: State, sums: Sums, team: Team) -> dict[str, float]:

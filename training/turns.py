@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,8 +17,14 @@ CUBE_ROTATIONS = tuple(
 )
 
 
-Turn = Callable[[Tensor], Tensor]
-"""A rotation of volumes, (side, side, side), about their middle."""
+class Turn(Protocol):
+    """A rotation of volumes about their middle."""
+
+    def __call__(self, volume: Tensor) -> Tensor:
+        """The volume, (side, side, side), turned."""
+
+    def place(self, voxel: tuple[int, int, int], side: int) -> tuple[int, int, int]:
+        """Where a voxel of the volume comes to lie, to the nearest one."""
 
 
 class CubeTurn:
@@ -39,6 +45,14 @@ class CubeTurn:
     def __call__(self, volume: Tensor) -> Tensor:
         """The volume, turned; a view of it where nothing runs backwards."""
         return volume.permute(self.axes).flip(self.flips)
+
+    def place(self, voxel: tuple[int, int, int], side: int) -> tuple[int, int, int]:
+        """See :class:`Turn`."""
+        z, y, x = (
+            side - 1 - voxel[axis] if to in self.flips else voxel[axis]
+            for to, axis in enumerate(self.axes)
+        )
+        return z, y, x
 
 
 class AnyTurn:
@@ -62,12 +76,20 @@ class AnyTurn:
         doubled = torch.fft.irfftn(torch.fft.ifftshift(fine, dim=(0, 1)), (2 * side,) * 3) * 8
         axis = torch.arange(side, device=volume.device, dtype=torch.float32) - side // 2
         places = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
-        places = places @ self.matrix.to(volume.device).T + side // 2
+        matrix = self.matrix.to(volume.device, non_blocking=True)
+        places = places @ matrix.T + side // 2
         # grid_sample wants x, y, z in −1…1 between the centres of the outer voxels.
         wanted = (2 * places / (2 * side - 1) * 2 - 1).flip(-1)
         return torch.nn.functional.grid_sample(
             doubled[None, None], wanted[None], align_corners=True, padding_mode="border"
         )[0, 0]
+
+    def place(self, voxel: tuple[int, int, int], side: int) -> tuple[int, int, int]:
+        """See :class:`Turn`."""
+        offset = torch.tensor(voxel, dtype=torch.float32) - side // 2
+        # A voxel o of the result is taken from matrix · o.
+        z, y, x = (round(n) + side // 2 for n in (self.matrix.T @ offset).tolist())
+        return z, y, x
 
 
 def random_turn(kind: str, generator: torch.Generator) -> Turn:

@@ -13,6 +13,8 @@ from torch import Tensor
 from training.prepare.dataset import Dataset, Record
 
 SMOOTHING_SHELLS = 2
+COARSE = 8
+"""Voxels a side of the cells from which patches are drawn."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,10 @@ class LoadedVolume:
     half_1, half_2, mask : Tensor, (side, side, side), float16
     truth : Tensor or None
     signal, noise : Tensor, (shells,)
-        Mean power in each shell: of what the halves share, and of what they do not.
+        Mean power in each shell: of what the halves share, and of what they do not; on the
+        CPU, where they are looked at number by number.
+    coarse : Tensor, (side // 8, side // 8, side // 8)
+        Means of the mask over cells of 8 voxels; on the CPU as well.
     counted : Tensor or None
         0…1, where targets count; None: everywhere.
     """
@@ -37,7 +42,13 @@ class LoadedVolume:
     truth: Tensor | None
     signal: Tensor
     noise: Tensor
+    coarse: Tensor
     counted: Tensor | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the mask holds nothing."""
+        return not bool(self.coarse.any())
 
 
 def load_volumes(
@@ -106,9 +117,10 @@ def as_volume(
     else:
         cross = torch.fft.rfftn(half_1) * torch.fft.rfftn(half_2).conj()
         signal = shell_means(cross.real)
+    coarse = torch.nn.functional.avg_pool3d(arrays["mask"].float()[None, None], COARSE)[0, 0]
     return LoadedVolume(
         record, arrays["half_1"], arrays["half_2"], arrays["mask"], arrays.get("truth"),
-        signal, noise, counted,
+        signal.cpu(), noise.cpu(), coarse.cpu(), counted,
     )
 
 

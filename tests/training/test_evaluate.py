@@ -14,7 +14,7 @@ from blush_onnx.fourier import Volume
 from tests.conftest import TINY_CHECKPOINT
 from tests.training.conftest import compact_chain, write_structure
 from training.evaluate import cases, command, denoisers, scores
-from training.evaluate.cases import Case
+from training.evaluate.cases import Case, Request
 from training.evaluate.scores import Result
 
 ROOT = Path(__file__).parent.parent.parent
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.fixture(scope="module")
 def case() -> Case:
-    return cases.make_case(compact_chain(), 5.0, 1, uneven=True, largest_box=64)
+    return cases.make_case(Request(compact_chain(), 5.0, 1, True, 64))
 
 
 def perfect(volume: Volume, case: Case | None) -> Result:
@@ -61,7 +61,7 @@ def test_the_wiener_filter_is_the_best_radial_one(case: Case) -> None:
 
 
 def test_a_case_falls_at_its_resolution_and_is_the_same_again(case: Case) -> None:
-    again = cases.make_case(compact_chain(), 5.0, 1, uneven=True, largest_box=64)
+    again = cases.make_case(Request(compact_chain(), 5.0, 1, True, 64))
     np.testing.assert_array_equal(case.noisy, again.noisy)
     shell = case.last_shell
     assert shell == round(64 * 1.5 / 5)
@@ -74,7 +74,7 @@ def test_an_uneven_case_has_less_along_its_weak_direction(case: Case) -> None:
     from scipy import fft
 
     before, target = (np.abs(fft.rfftn(v)[cone]) for v in (case.noisy, case.target))
-    even = cases.make_case(compact_chain(), 5.0, 1, uneven=False, largest_box=64)
+    even = cases.make_case(Request(compact_chain(), 5.0, 1, False, 64))
     same_noise = np.abs(fft.rfftn(even.noisy)[cone])
     assert before.sum() < 0.9 * same_noise.sum()
     assert target.sum() > 0

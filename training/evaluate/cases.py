@@ -59,11 +59,34 @@ class Case:
         return int(round(self.mask.shape[0] * self.voxel_size / self.resolution))
 
 
-def cases(
+@dataclass(frozen=True)
+class Request:
+    """A case that is not simulated yet.
+
+    Attributes
+    ----------
+    atoms : Atoms
+    resolution : float
+        Å.
+    seed : int
+    uneven : bool
+        Whether it is filtered unevenly.
+    largest_box : int
+        Voxels.
+    """
+
+    atoms: Atoms
+    resolution: float
+    seed: int
+    uneven: bool
+    largest_box: int = 144
+
+
+def plan(
     structures: Sequence[Atoms], resolutions: Sequence[float] = RESOLUTIONS,
     largest_box: int = 144,
-) -> Iterator[Case]:
-    """Simulate every structure at every resolution, always the same; every third one unevenly.
+) -> list[Request]:
+    """Every structure at every resolution, always the same; every third one unevenly.
 
     Parameters
     ----------
@@ -73,24 +96,23 @@ def cases(
     largest_box : int
         Voxels.
 
-    Yields
-    ------
-    Case
+    Returns
+    -------
+    list of Request
     """
-    for number, atoms in enumerate(structures):
-        for place, resolution in enumerate(resolutions):
-            yield make_case(
-                atoms, resolution, CASE_SEED + place, uneven=(number + place) % 3 == 0,
-                largest_box=largest_box,
-            )
+    return [
+        Request(atoms, resolution, CASE_SEED + place, (number + place) % 3 == 0, largest_box)
+        for number, atoms in enumerate(structures)
+        for place, resolution in enumerate(resolutions)
+    ]
 
 
-def make_case(
-    atoms: Atoms, resolution: float, seed: int, *, uneven: bool, largest_box: int
-) -> Case:
-    """Simulate one case; see :func:`cases`."""
+def make_case(request: Request) -> Case:
+    """Simulate one case."""
+    atoms, resolution, seed = request.atoms, request.resolution, request.seed
     settings = simulate.Settings(
-        largest_box=largest_box, resolution=(resolution, resolution), mean_b=(40.0, 140.0)
+        largest_box=request.largest_box, resolution=(resolution, resolution),
+        mean_b=(40.0, 140.0),
     )
     pair = simulate.simulate(atoms, seed, settings)
     if pair.truth is None:
@@ -100,7 +122,7 @@ def make_case(
     shape = np.exp(-math.log(2) * squared * (0.9 * resolution) ** 2)
     rng = np.random.default_rng([seed, *atoms.name.encode()])
     direction, narrow = None, np.float32(1)
-    if uneven:
+    if request.uneven:
         direction = rng.standard_normal(3)
         direction /= np.linalg.norm(direction)
         along = _along(side, direction) / (side * voxel_size)
@@ -151,8 +173,6 @@ def phase_randomised(case: Case, beyond: float = 20.0) -> tuple[Volume, Volume]:
         randomise_phases(spectrum, start, np.random.default_rng(CASE_SEED + seed))
         found.append(fourier.inverse(spectrum))
     return found[0], found[1]
-
-
 
 
 def _along(side: int, direction: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-from tqdm import tqdm
 
 from blush_onnx.errors import InputError
 from training.evaluate import cases, denoisers, scores
-from training.evaluate.scores import Denoise, Scores
+from training.evaluate.judge import Judged, judge, judge_noise
+from training.evaluate.scores import Scores
 from training.prepare.command import read_atoms
 from training.prepare.structures import Atoms
 from training.sources import read_model
@@ -53,10 +52,13 @@ ROWS = {
 @click.option("--filters/--no-filters", default=True, show_default=True,
               help="Judge the identity, a Gaussian and a Wiener filter too.")
 @click.option("--repeats/--no-repeats", default=True, show_default=True)
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True,
+              help="Processes; more than one leave one thread to each.")
 @click.option("--plot/--no-plot", default=True, show_default=True)
 def evaluate(
     models: tuple[str, ...], source: Path, split: str, only: str | None, without: str | None,
-    output: Path, resolutions: str, largest_box: int, filters: bool, repeats: bool, plot: bool,
+    output: Path, resolutions: str, largest_box: int, filters: bool, repeats: bool, jobs: int,
+    plot: bool,
 ) -> None:
     """Judge each MODEL (a name, folder, .onnx or checkpoint) against known truth.
 
@@ -70,21 +72,15 @@ def evaluate(
         wanted = [float(r) for r in resolutions.split(",")]
     except ValueError as error:
         raise click.UsageError(f"--resolutions {resolutions}: numbers with commas") from error
-    judged: dict[str, Denoise] = dict(denoisers.FILTERS) if filters else {}
-    named: dict[str, str] = {}
-    for path in models:
-        model = read_model(path)
-        name = path if model.config.name in judged else model.config.name
-        named[path] = name
-        judged[name] = denoisers.network(model, denoisers.threads())
+    judged = Judged(_named(models), filters, repeats, 1 if jobs > 1 else denoisers.threads())
     output.mkdir(parents=True, exist_ok=True)
-    rows, curves = judge(judged, chosen, wanted, largest_box, repeats=repeats)
-    noise = {name: scores.score_noise(denoise) for name, denoise in judged.items()}
+    rows, curves = judge(judged, cases.plan(chosen, wanted, largest_box), jobs)
+    noise = judge_noise(judged)
     table = {
         name: scores.summary([row for row in rows if row["model"] == name], noise[name])
-        for name in judged
+        for name in judged.names
     }
-    failures = {name: gate(table[name]) for name in named.values()}
+    failures = {name: gate(table[name]) for name, _ in judged.models}
     text = markdown(table) + "\n\n" + gate_in_words(failures)
     _write(output, rows, {"summary": table, "gate": failures}, text)
     click.echo(text)
@@ -92,44 +88,17 @@ def evaluate(
         from training.evaluate.plot import plot_curves
 
         plot_curves(curves, output / "curves.png")
-    if models and failures[named[models[0]]]:
+    if models and failures[judged.models[0][0]]:
         raise SystemExit(GATE_FAILED)
 
 
-def judge(
-    judged: dict[str, Denoise], structures: Sequence[Atoms], resolutions: Sequence[float],
-    largest_box: int, *, repeats: bool,
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Score everything on every case.
-
-    Returns
-    -------
-    rows : list of dict
-        model, structure, resolution and the scores of each.
-    curves : list of dict
-        model, resolution and the masked FSC before and after, of each.
-    """
-    rows: list[dict[str, Any]] = []
-    curves: list[dict[str, Any]] = []
-    made = cases.cases(structures, resolutions, largest_box)
-    for case in tqdm(made, total=len(structures) * len(resolutions), unit="case", disable=None):
-        for name, denoise in judged.items():
-            again = repeats and name not in denoisers.FILTERS
-            row: dict[str, Any] = {
-                "model": name, "structure": case.name, "resolution": case.resolution,
-                "side": case.mask.shape[0],
-            }
-            found, both = scores.score_case(case, denoise, repeats=again)
-            row |= found
-            if name in denoisers.FILTERS:
-                row["repeats"] = 1.0
-            row |= scores.score_phase_randomised(case, denoise)
-            rows.append(row)
-            curves.append(
-                {"model": name, "resolution": case.resolution, "voxel_size": case.voxel_size,
-                 "side": case.mask.shape[0], **both}
-            )
-    return rows, curves
+def _named(models: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Names and paths; a model whose name is taken goes by its path."""
+    found: dict[str, str] = {}
+    for path in models:
+        name = read_model(path).config.name
+        found[path if name in found or name in denoisers.FILTERS else name] = path
+    return tuple(found.items())
 
 
 def gate(row: Scores) -> list[str]:

@@ -19,7 +19,7 @@ def plot_curves(curves: Sequence[dict[str, Any]], picture: Path) -> None:
     Parameters
     ----------
     curves : sequence of dict
-        Of :func:`training.evaluate.command.judge`.
+        Of :func:`training.evaluate.judge.judge`.
     picture : Path
     """
     plt = pyplot()

@@ -117,7 +117,7 @@ def tune(
     Tuned
     """
     device = volume.mask.device
-    trained = copy.deepcopy(network).to(device, memory_format=torch.channels_last_3d)
+    trained = copy.deepcopy(network).to(device)
     average = copy.deepcopy(trained).eval()
     best = copy.deepcopy(average)
     optimiser = torch.optim.AdamW(trained.parameters(), lr=settings.learning_rate)
