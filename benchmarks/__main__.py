@@ -11,6 +11,10 @@ COMMANDS = {
         "benchmarks.speed.command:speed",
         "Time and memory of patches, maps, rescaling and the start.",
     ),
+    "cards": (
+        "benchmarks.cards.command:cards",
+        "The network and whole maps on a card: ours, ONNX Runtime's options, PyTorch.",
+    ),
     "refinement": (
         "benchmarks.refinement.command:refinement",
         "RELION refinement of simulated particles: plain, with Blush, without trailing.",

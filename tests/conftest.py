@@ -19,6 +19,8 @@ DATA = Path(__file__).parent / "data"
 TINY_CHECKPOINT = DATA / "checkpoints" / "tiny.ckpt"
 REQUIRED = os.environ.get("BLUSH_TEST_REQUIRE", "").split(",")
 """What must be there: its absence then fails a test that would otherwise be skipped."""
+PROVIDER = os.environ.get("BLUSH_TEST_PROVIDER", "cpu")
+"""What the goldens are held against in test_parity.py, in single precision."""
 
 Volume = npt.NDArray[np.float32]
 
@@ -72,10 +74,10 @@ def seeded_checkpoint() -> Checkpoint:
 def seeded_denoiser(
     seeded_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory
 ) -> Denoiser:
-    """Denoiser of the official architecture with random weights, on the CPU."""
+    """Denoiser of the official architecture with random weights, on :data:`PROVIDER`."""
     folder = tmp_path_factory.mktemp("seeded")
     conversion.write_model_folder(folder, *conversion.build_model(seeded_checkpoint, "seeded"))
-    return Denoiser.load(folder, provider="cpu")
+    return Denoiser.load(folder, provider=PROVIDER)
 
 
 @pytest.fixture(scope="session")

@@ -85,7 +85,12 @@ def _halved(x: Tensor) -> Tensor:
     """Maximum of each 2 × 2 × 2."""
     batch, channels, z, y, x_side = x.shape
     pairs = x.permute(0, 2, 3, 4, 1).reshape(batch, z // 2, 2, y // 2, 2, x_side // 2, 2, channels)
-    return pairs.amax(dim=(2, 4, 6)).permute(0, 4, 1, 2, 3)
+    # Not amax: its gradient looks for what equals the maximum, and in a compiled network the
+    # values computed again for it are no longer rounded to bfloat16 and none does.
+    pairs = torch.maximum(pairs[:, :, 0], pairs[:, :, 1])
+    pairs = torch.maximum(pairs[:, :, :, 0], pairs[:, :, :, 1])
+    pairs = torch.maximum(pairs[:, :, :, :, 0], pairs[:, :, :, :, 1])
+    return pairs.permute(0, 4, 1, 2, 3)
 
 
 def _name(side: int) -> str:

@@ -318,9 +318,10 @@ def _options(long: str, device: int, precision: str) -> dict[str, str]:
         return {}
     options = {"device_id": str(device)}
     if long == "CUDAExecutionProvider":
-        # TF32 rounds factors to ten bits; an exhaustive search costs seconds at start-up.
+        # TF32 rounds factors to ten bits; without it float16 has no tensor cores either. An
+        # exhaustive search costs seconds at start-up.
         options |= {
-            "use_tf32": "1" if precision == "tf32" else "0",
+            "use_tf32": "0" if precision == "float32" else "1",
             "cudnn_conv_algo_search": "HEURISTIC",
         }
     if long == "TensorrtExecutionProvider" and precision == "float16":

@@ -247,13 +247,3 @@ def test_no_runtime_at_all_is_one_line_that_names_the_extras(tiny_model: Path) -
 def test_only_one_of_the_twins_is_installed_here() -> None:
     names = {d.metadata["Name"].lower() for d in metadata.distributions()}
     assert not {"onnxruntime", "onnxruntime-gpu"} <= names, sys.prefix
-
-
-@pytest.mark.gpu
-def test_cuda_gives_the_same_map_and_runs_the_convolutions(tiny_model: Path) -> None:
-    volume = blob_and_noise((70, 70, 70), 0)
-    cpu = Denoiser.load(tiny_model, provider="cpu").denoise(volume, 1.5)
-    cuda = Denoiser.load(tiny_model, provider="cuda").denoise(volume, 1.5)
-    assert cuda.engine.convolutions_on == ("CUDAExecutionProvider",)
-    correction = np.linalg.norm(cpu.density - volume)
-    assert np.linalg.norm(cuda.density - cpu.density) / correction < 5e-4

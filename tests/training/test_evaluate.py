@@ -15,6 +15,7 @@ from tests.conftest import TINY_CHECKPOINT
 from tests.training.conftest import compact_chain, write_structure
 from training.evaluate import cases, command, denoisers, scores
 from training.evaluate.cases import Case, Request
+from training.evaluate.judge import Judged, judge
 from training.evaluate.scores import Result
 
 ROOT = Path(__file__).parent.parent.parent
@@ -163,6 +164,17 @@ def test_the_command_writes_table_rows_and_curves(tmp_path: Path) -> None:
     assert content["summary"]["tiny"]["score"] > 0
     assert (tmp_path / "out" / "cases.csv").read_text().count("\n") == 1 + 2 * 4
     assert (tmp_path / "out" / "curves.png").stat().st_size > 1000
+
+
+def test_several_processes_judge_alike() -> None:
+    requests = [Request(compact_chain(), resolution, 1, False, 64) for resolution in (5.0, 8.0)]
+    judged = Judged((("tiny", str(TINY_CHECKPOINT)),), repeats=False, threads=1)
+    alone, beside = judge(judged, requests), judge(judged, requests, jobs=2)
+    assert len(alone[0]) == len(alone[1]) == 2 * 4
+    for one, other in zip(alone[0], beside[0], strict=True):
+        for key, value in one.items():
+            expected = value if isinstance(value, str) else pytest.approx(value, rel=1e-4, abs=1e-6)
+            assert other[key] == expected, key
 
 
 def test_a_split_without_structures_is_an_error(tmp_path: Path) -> None:
