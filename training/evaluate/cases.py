@@ -94,14 +94,18 @@ def plan(
     resolutions : sequence of float
         Å.
     largest_box : int
-        Voxels.
+        Voxels; a structure that needs more to have room gets more.
 
     Returns
     -------
     list of Request
     """
+    tightest, voxel_size = simulate.Settings.box_to_diameter[0], simulate.Settings.voxel_size
     return [
-        Request(atoms, resolution, CASE_SEED + place, (number + place) % 3 == 0, largest_box)
+        Request(
+            atoms, resolution, CASE_SEED + place, (number + place) % 3 == 0,
+            max(largest_box, math.ceil(tightest * atoms.diameter / voxel_size)),
+        )
         for number, atoms in enumerate(structures)
         for place, resolution in enumerate(resolutions)
     ]

@@ -45,7 +45,8 @@ def score_case(case: Case, denoise: Denoise, *, repeats: bool) -> tuple[Scores, 
         sphere that models look at (outside it they return a constant for nothing);
         fsc_before, fsc_after: mean masked FSC to the truth up to the resolution;
         fsc_lost: (1 − after)/(1 − before); mask_iou; weak_direction: as error, in the
-        cone of an uneven case; repeats: largest error of the repeats over the first's.
+        cone of an uneven case; repeats: largest error of the repeats over the first's, the
+        sphere's outside set to 0 before each, as every mode does with what it gives back.
     curves : dict of str to list of float
         Masked FSC to the truth of each shell, before and after.
     """
@@ -73,9 +74,9 @@ def score_case(case: Case, denoise: Denoise, *, repeats: bool) -> tuple[Scores, 
         found["weak_direction"] = powers[0] / max(powers[1], 1e-30)
     if repeats:
         errors = []
-        again = output
+        again, sphere = output, masks.default_mask(_three(output.shape))
         for _ in range(REPEATS - 1):
-            again = denoise(again, case)[0]
+            again = denoise(again * sphere, case)[0]
             errors.append(_error(again, case, None))
         found["repeats"] = max(errors) / found["error"]
     return found, curves
