@@ -33,7 +33,8 @@ Array = npt.NDArray[np.float32]
 
 DEFAULT_STRIDE = patches.STRIDES["reference"]
 STANDARD_DEVIATION_FLOOR = 1e-8
-GPU_BATCH_SIZE = 4
+GPU_BATCH_SIZE = 8
+"""Half the time a patch of one at a time, and 2.5 GB of a card (docs/performance.md)."""
 LARGEST_BATCH_SIZE = 4096
 
 
@@ -51,6 +52,8 @@ class Denoiser:
         all the same, so that the result cannot depend on it.
     patches_at_a_time : int
         Calls that the engine works on at a time: as many as it can, and memory has room for.
+    workers : int
+        Threads of what is done around the network: the engine's own number.
     """
 
     def __init__(self, config: ModelConfig, engine: Engine, batch_size: int | None = None) -> None:
@@ -62,6 +65,7 @@ class Denoiser:
         self.batch_size = batch_size or (GPU_BATCH_SIZE if description.is_gpu else 1)
         room = description.side_by_side if description.is_gpu else room_for_patches()
         self.patches_at_a_time = min(description.side_by_side, room)
+        self.workers = description.threads or 1
 
     @classmethod
     def load(
@@ -242,7 +246,8 @@ class Denoiser:
             As :meth:`Grids.of`.
         """
         return Grids.of(
-            shape, voxel_size, self.config.voxel_size, side_by_side=self.patches_at_a_time
+            shape, voxel_size, self.config.voxel_size,
+            side_by_side=self.patches_at_a_time, workers=self.workers,
         )
 
     def denoise_at_model_voxel_size(
@@ -286,7 +291,7 @@ class Denoiser:
         if any(before or after for before, after in padding):
             values, chosen = np.pad(values, padding), np.pad(chosen, padding)
 
-        local_std = masks.local_std(values)
+        local_std = masks.local_std(values, self.workers)
         local_std /= np.float32(local_std.mean(dtype=np.float64))
         mean, deviation = masks.mean_and_std(values)
         standardised = (values - np.float32(mean)) / np.float32(

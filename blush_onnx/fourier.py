@@ -18,6 +18,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from blush_onnx.threads import by_plane
+
 Volume = npt.NDArray[np.float32]
 HalfSpectrum = npt.NDArray[np.complex64]
 
@@ -64,7 +66,9 @@ def rescaled_side(side: int, voxel_size: float, target_voxel_size: float) -> int
     return above if above_wins else below
 
 
-def forward(volume: npt.NDArray[np.floating], side: int | None = None) -> HalfSpectrum:
+def forward(
+    volume: npt.NDArray[np.floating], side: int | None = None, workers: int = 1
+) -> HalfSpectrum:
     """Half-spectrum of a cubic volume on a box of `side`, amplitudes kept.
 
     A smaller `side` crops the spectrum axis by axis, so that nothing which is
@@ -78,6 +82,8 @@ def forward(volume: npt.NDArray[np.floating], side: int | None = None) -> HalfSp
         Cubic, even side.
     side : int, optional
         Even side of the box the spectrum is meant for; that of the volume by default.
+    workers : int
+        Threads; the result does not depend on them.
 
     Returns
     -------
@@ -88,22 +94,35 @@ def forward(volume: npt.NDArray[np.floating], side: int | None = None) -> HalfSp
     kept = min(old, new)
     # One plane or row of planes at a time: that stays in the processor's cache.
     partial = np.empty((old, kept, kept // 2 + 1), dtype=np.complex64)
-    for z, plane in enumerate(volume):
-        along_x = _single(np.fft.rfft(plane, axis=1)[:, : kept // 2 + 1])
-        partial[z] = _resize_first(_single(np.fft.fft(along_x, axis=0)), kept)
+
+    def along_x_and_y(planes: range) -> None:
+        for z in planes:
+            along_x = _single(np.fft.rfft(volume[z], axis=1)[:, : kept // 2 + 1])
+            partial[z] = _resize_first(_single(np.fft.fft(along_x, axis=0)), kept)
+
+    by_plane(along_x_and_y, old, workers)
     if new == old:
-        for y in range(old):
-            partial[:, y] = np.fft.fft(partial[:, y], axis=0)
+
+        def along_z_in_place(rows: range) -> None:
+            for y in rows:
+                partial[:, y] = np.fft.fft(partial[:, y], axis=0)
+
+        by_plane(along_z_in_place, old, workers)
         return partial
     spectrum = np.zeros((new, new, new // 2 + 1), dtype=np.complex64)
-    for y in range(kept):
-        row = _resize_first(_resize_first(_single(np.fft.fft(partial[:, y], axis=0)), kept), new)
-        row *= np.float32((new / old) ** 3)
-        spectrum[:, y if y < kept // 2 else y - kept, : kept // 2 + 1] = row
+
+    def along_z(rows: range) -> None:
+        for y in rows:
+            row = _resize_first(_single(np.fft.fft(partial[:, y], axis=0)), kept)
+            row = _resize_first(row, new)
+            row *= np.float32((new / old) ** 3)
+            spectrum[:, y if y < kept // 2 else y - kept, : kept // 2 + 1] = row
+
+    by_plane(along_z, kept, workers)
     return spectrum
 
 
-def inverse(spectrum: HalfSpectrum, side: int | None = None) -> Volume:
+def inverse(spectrum: HalfSpectrum, side: int | None = None, workers: int = 1) -> Volume:
     """Volume of a half-spectrum: complex inverse over z and y, then complex-to-real over x.
 
     The order matters where the plane kx = 0 is not quite Hermitian: it is then
@@ -116,6 +135,8 @@ def inverse(spectrum: HalfSpectrum, side: int | None = None) -> Volume:
         Even side of the volume, n or more; n by default. A larger one stands for a
         spectrum padded with zeros, which are not transformed; amplitudes fall by
         (n / side)³.
+    workers : int
+        Threads; the result does not depend on them.
 
     Returns
     -------
@@ -124,16 +145,23 @@ def inverse(spectrum: HalfSpectrum, side: int | None = None) -> Volume:
     old = spectrum.shape[0]
     new = old if side is None else side
     partial = np.empty((new, *spectrum.shape[1:]), dtype=np.complex64)
-    for y in range(old):
-        partial[:, y] = np.fft.ifft(_resize_first(spectrum[:, y], new), axis=0)
     volume = np.empty((new, new, new), dtype=np.float32)
-    for z in range(new):
-        along_y = _single(np.fft.ifft(_resize_first(partial[z], new), axis=0))
-        volume[z] = np.fft.irfft(along_y, n=new, axis=1)  # pads kx with zeros by itself
+
+    def along_z(rows: range) -> None:
+        for y in rows:
+            partial[:, y] = np.fft.ifft(_resize_first(spectrum[:, y], new), axis=0)
+
+    def along_y_and_x(planes: range) -> None:
+        for z in planes:
+            along_y = _single(np.fft.ifft(_resize_first(partial[z], new), axis=0))
+            volume[z] = np.fft.irfft(along_y, n=new, axis=1)  # pads kx with zeros by itself
+
+    by_plane(along_z, old, workers)
+    by_plane(along_y_and_x, new, workers)
     return volume
 
 
-def rescale(volume: npt.NDArray[np.floating], side: int) -> Volume:
+def rescale(volume: npt.NDArray[np.floating], side: int, workers: int = 1) -> Volume:
     """Resample a cubic volume to another even side by cropping or padding its spectrum.
 
     Parameters
@@ -142,6 +170,8 @@ def rescale(volume: npt.NDArray[np.floating], side: int) -> Volume:
         Cubic, even side.
     side : int
         Even side to resample to, voxels.
+    workers : int
+        Threads; the result does not depend on them.
 
     Returns
     -------
@@ -152,8 +182,8 @@ def rescale(volume: npt.NDArray[np.floating], side: int) -> Volume:
     if side == old:
         return np.array(volume, dtype=np.float32)
     if side < old:
-        return inverse(forward(volume, side))
-    result = inverse(forward(volume), side)
+        return inverse(forward(volume, side, workers), workers=workers)
+    result = inverse(forward(volume, workers=workers), side, workers)
     result *= np.float32((side / old) ** 3)
     return result
 

@@ -37,17 +37,20 @@ class Grids:
         Å.
     model_side : int
         Side of the cube at the model's voxel size, voxels.
+    workers : int
+        Threads that the transforms are done by.
     """
 
     box: EvenCube
     voxel_size: float
     model_voxel_size: float
     model_side: int
+    workers: int = 1
 
     @classmethod
     def of(
         cls, shape: tuple[int, ...], voxel_size: float, model_voxel_size: float,
-        *, side_by_side: int = 1,
+        *, side_by_side: int = 1, workers: int = 1,
     ) -> Grids:
         """Grids for a volume of that shape, if the work on it is possible at all.
 
@@ -59,6 +62,8 @@ class Grids:
             Å.
         side_by_side : int
             Patches that the engine works on at a time, for the estimate of the memory.
+        workers : int
+            As in the attributes.
 
         Returns
         -------
@@ -88,7 +93,7 @@ class Grids:
             f"a box of {box.side} voxels ({side} at the model's voxel size)",
         )
         fourier.keep_freed_blocks()
-        return cls(box, voxel_size, model_voxel_size, side)
+        return cls(box, voxel_size, model_voxel_size, side, workers)
 
     @property
     def side(self) -> int:
@@ -97,19 +102,28 @@ class Grids:
 
     def to_model(self, volume: Array) -> Array:
         """A volume on the box at the model's voxel size."""
-        return fourier.rescale(self.box.pad_volume(volume), self.model_side)
+        return fourier.rescale(self.box.pad_volume(volume), self.model_side, self.workers)
 
     def from_model(self, volume: Array) -> Array:
         """A volume at the model's voxel size back on the box."""
-        return self.box.crop(fourier.rescale(volume, self.side))
+        return self.box.crop(fourier.rescale(volume, self.side, self.workers))
 
     def mask_to_model(self, mask: Array) -> Array:
         """A mask on the box at the model's voxel size, within 0…1."""
-        return _clipped(fourier.rescale(self.box.pad_mask(mask), self.model_side))
+        padded = self.box.pad_mask(mask)
+        return _clipped(fourier.rescale(padded, self.model_side, self.workers))
 
     def mask_from_model(self, mask: Array) -> Array:
         """A mask at the model's voxel size back on the box, within 0…1."""
-        return self.box.crop(_clipped(fourier.rescale(mask, self.side)))
+        return self.box.crop(_clipped(fourier.rescale(mask, self.side, self.workers)))
+
+    def forward(self, volume: Array, side: int | None = None) -> fourier.HalfSpectrum:
+        """:func:`blush_onnx.fourier.forward`, by the threads there are."""
+        return fourier.forward(volume, side, self.workers)
+
+    def inverse(self, spectrum: fourier.HalfSpectrum) -> Array:
+        """:func:`blush_onnx.fourier.inverse`, by the threads there are."""
+        return fourier.inverse(spectrum, workers=self.workers)
 
     def curve_of_cube(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """A curve over the shells of the box as one over those of the even cube."""

@@ -10,6 +10,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from blush_onnx.threads import by_plane
+
 LOCAL_STD_TAPS = 21
 LOCAL_STD_EXTENT = 1.5
 REFINEMENT_EDGE = 20
@@ -189,7 +191,9 @@ def mean_and_std(volume: npt.NDArray[np.float32]) -> tuple[float, float]:
     return mean, math.sqrt(squares / (count - 1))
 
 
-def local_std(volume: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def local_std(
+    volume: npt.NDArray[np.float32], workers: int = 1
+) -> npt.NDArray[np.float32]:
     """Local standard deviation under a small Gaussian window, not yet normalised.
 
     With k the separable window (21 taps, exp(−u²), u from −1.5 to 1.5, sum 1)
@@ -200,6 +204,8 @@ def local_std(volume: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     Parameters
     ----------
     volume : array, (z, y, x), float32
+    workers : int
+        Threads; the result does not depend on them.
 
     Returns
     -------
@@ -214,9 +220,9 @@ def local_std(volume: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     coverage_in_plane = cy[:, None] * cx[None, :]
 
     centred_volume = volume - np.float32(offset)
-    average = _convolve(centred_volume, kernel)
+    average = _convolve(centred_volume, kernel, workers)
     np.square(centred_volume, out=centred_volume)
-    variance = _convolve(centred_volume, kernel)
+    variance = _convolve(centred_volume, kernel, workers)
     variance -= np.square(average)
     for plane in range(volume.shape[0]):
         coverage = cz[plane] * coverage_in_plane
@@ -260,7 +266,7 @@ def _coverage(side: int, kernel: npt.NDArray[np.float64]) -> npt.NDArray[np.floa
 
 
 def _convolve(
-    volume: npt.NDArray[np.float32], kernel: npt.NDArray[np.float64]
+    volume: npt.NDArray[np.float32], kernel: npt.NDArray[np.float64], workers: int = 1
 ) -> npt.NDArray[np.float32]:
     """Convolution with a symmetric window along each axis, zeros outside, plane by plane.
 
@@ -269,17 +275,21 @@ def _convolve(
     """
     half, (depth, height, width) = len(kernel) // 2, volume.shape
     zeros = np.zeros((height, width), dtype=np.float32)
-    in_y = np.zeros((height + 2 * half, width), dtype=np.float32)
-    in_x = np.zeros((height, width + 2 * half), dtype=np.float32)
     result = np.empty(volume.shape, dtype=np.float32)
-    for z in range(depth):
-        around = range(z - half, z + half + 1)
-        planes = [volume[k] if 0 <= k < depth else zeros for k in around]
-        in_y[half : half + height] = _weighted_sum(planes, kernel)
-        shifted = [in_y[k : k + height] for k in range(len(kernel))]
-        in_x[:, half : half + width] = _weighted_sum(shifted, kernel)
-        shifted = [in_x[:, k : k + width] for k in range(len(kernel))]
-        result[z] = _weighted_sum(shifted, kernel)
+
+    def convolve(of_result: range) -> None:
+        in_y = np.zeros((height + 2 * half, width), dtype=np.float32)
+        in_x = np.zeros((height, width + 2 * half), dtype=np.float32)
+        for z in of_result:
+            around = range(z - half, z + half + 1)
+            planes = [volume[k] if 0 <= k < depth else zeros for k in around]
+            in_y[half : half + height] = _weighted_sum(planes, kernel)
+            shifted = [in_y[k : k + height] for k in range(len(kernel))]
+            in_x[:, half : half + width] = _weighted_sum(shifted, kernel)
+            shifted = [in_x[:, k : k + width] for k in range(len(kernel))]
+            result[z] = _weighted_sum(shifted, kernel)
+
+    by_plane(convolve, depth, workers)
     return result
 
 

@@ -149,15 +149,15 @@ def regularise_class(
     network = denoiser.denoise_at_model_voxel_size(
         grids.to_model(values), network_mask, stride, progress
     )
-    spectrum = fourier.forward(network.density * network_mask, grids.side)
+    spectrum = grids.forward(network.density * network_mask, grids.side)
     limit = grids.model_side // 2 + 1 - NETWORK_LIMIT_IN_CLASS
-    out = fourier.apply_crossover(spectrum, limit, fourier.forward(volume))
+    out = fourier.apply_crossover(spectrum, limit, grids.forward(volume))
     shell = limit
     if cut_off is not None:
         shell = shell_of(cut_off, grids)
         out = fourier.apply_crossover(out, shell)
     return RegularisedClass(
-        map=grids.box.crop(fourier.inverse(out)),
+        map=grids.box.crop(grids.inverse(out)),
         cut_off=shell,
         cut_off_angstrom=grids.angstrom(shell),
         network=network,
@@ -291,7 +291,7 @@ def _half(
     network = denoiser.denoise_at_model_voxel_size(
         grids.to_model(values), network_mask, stride, progress
     )
-    spectrum = fourier.forward(network.density * network_mask, grids.side)
+    spectrum = grids.forward(network.density * network_mask, grids.side)
     limit = grids.model_side // 2 + 1 - NETWORK_LIMIT_IN_HALF
     beyond_network = shell > limit
     out = spectrum
@@ -301,11 +301,11 @@ def _half(
             else grids.box.pad_volume(given)
         )
         filtered = filtered * _map_mask(grids, diameter, mask)
-        out = fourier.apply_crossover(spectrum, limit, fourier.forward(filtered))
+        out = fourier.apply_crossover(spectrum, limit, grids.forward(filtered))
     if cut_off is not None or (spectral_trailing and not beyond_network):
         out = fourier.apply_crossover(out, shell)
     return RegularisedHalf(
-        map=grids.box.crop(fourier.inverse(out)),
+        map=grids.box.crop(grids.inverse(out)),
         rho=rho,
         rho_angstrom=grids.angstrom(rho),
         cut_off=shell,

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from blush_onnx import fourier, patches
+from blush_onnx import patches
 from blush_onnx.engines.base import EngineDescription
 from blush_onnx.fsc import FscCurves
 from blush_onnx.grids import Grids
@@ -94,8 +94,8 @@ class RegularisedHalf:
     @cached_property
     def denoised(self) -> Array:
         """What the network returned under the mask, before the cut-off; like map."""
-        spectrum = fourier.forward(self.network.density * self.network_mask, self.grids.side)
-        return self.grids.box.crop(fourier.inverse(spectrum))
+        spectrum = self.grids.forward(self.network.density * self.network_mask, self.grids.side)
+        return self.grids.box.crop(self.grids.inverse(spectrum))
 
     @cached_property
     def solvent_mask(self) -> Array:

@@ -1,0 +1,35 @@
+"""Work on a volume plane by plane, by several threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+MOST_WORKERS = 8
+"""Planes soon wait for the memory, and for Python, and not for a processor."""
+FEWEST_PLANES = 16
+"""A thread is not started for fewer."""
+
+
+def by_plane(work: Callable[[range], None], count: int, workers: int = 1) -> None:
+    """Call a function on planes 0 … count − 1, each thread on neighbours.
+
+    Parameters
+    ----------
+    work : callable
+        Is given a range of planes. What it writes for one plane must not depend on the others:
+        then the result does not depend on the number of threads.
+    count : int
+        Planes.
+    workers : int
+        Threads, at most.
+    """
+    workers = max(1, min(workers, MOST_WORKERS, count // FEWEST_PLANES))
+    if workers == 1:
+        work(range(count))
+        return
+    bounds = [count * k // workers for k in range(workers + 1)]
+    with ThreadPoolExecutor(workers) as pool:
+        shares = [range(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+        for _ in pool.map(work, shares):
+            pass  # raises what a thread raised
