@@ -96,7 +96,7 @@ class Denoiser:
             float32, or what the engine offers besides: tf32 and float16 on a card with
             CUDA, bfloat16 with OpenVINO where the processor has it (docs/performance.md).
         batch_size : int, optional
-            Patches at a time; by default 1 on a CPU and 4 on a card.
+            Patches at a time; by default 1 on a CPU and 8 on a card.
 
         Returns
         -------

@@ -26,6 +26,7 @@ class ChannelsLast(nn.Module):
     ----------
     network : BlushNetwork
         Shared, not copied: training this trains that.
+        The biases before its norms, which change nothing, are left as they are.
     patch_size : int
         Voxels.
     """
@@ -33,6 +34,10 @@ class ChannelsLast(nn.Module):
     def __init__(self, network: BlushNetwork, patch_size: int) -> None:
         super().__init__()
         self.network = network.to(memory_format=LAYOUT)
+        for block in network.modules():
+            if isinstance(block, DoubleConv):
+                for i in "12":  # a norm takes them away again: they are not evaluated
+                    block.double_conv[f"conv{i}"].bias.requires_grad_(False)
         place = network.outc.weight.device
         for level in range(1, len(network.down) + 1):
             side = patch_size >> level
@@ -67,7 +72,6 @@ def _double_conv(block: DoubleConv, x: Tensor) -> Tensor:
         if x.shape[1] > kernel.shape[1]:
             missing = x.shape[1] - kernel.shape[1]
             kernel = nn.functional.pad(kernel, (0, 0, 0, 0, 0, 0, 0, missing))
-        # No bias: the norm takes it away again.
         x = nn.functional.conv3d(x, kernel.contiguous(memory_format=LAYOUT), padding=1)
         x = _norm_and_silu(x, norm.weight, norm.bias)
     return x

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from blush_onnx.errors import InputError
 from export.network import BlushNetwork
+from training.channels_last import LAYOUT
 from training.checkpoints import new_network, save, save_weights
 from training.config import Config
 
@@ -65,7 +66,8 @@ class State:
         torch.manual_seed(config.run.seed)
         # Where the weights came from does not matter once there are others.
         model = dataclasses.replace(config.model, start_from="") if path.is_file() else config.model
-        network = new_network(model).to(place)
+        layout = LAYOUT if place.type == "cuda" else torch.contiguous_format
+        network = new_network(model).to(place, memory_format=layout)
         settings = config.optimiser
         # Biases and the norms' own factors are not pulled to zero.
         kernels = [p for p in network.parameters() if p.ndim > 1]
@@ -90,6 +92,14 @@ class State:
             )
         self.network.load_state_dict(stored["network"])
         self.optimiser.load_state_dict(stored["optimiser"])
+        # It brings along how another device laid out its moments, and its way to step.
+        for group in self.optimiser.param_groups:
+            group["fused"] = next(self.network.parameters()).is_cuda
+            for parameter in group["params"]:
+                for name, value in self.optimiser.state[parameter].items():
+                    if value.shape == parameter.shape:
+                        alike = torch.empty_like(parameter).copy_(value)
+                        self.optimiser.state[parameter][name] = alike
         for key, value in stored["average"].items():
             self.average[key].copy_(value)
         self.step, self.skipped = stored["step"], stored["skipped"]

@@ -13,6 +13,7 @@ import click
 
 from benchmarks.cards.report import tables
 from benchmarks.cards.settings import Settings, read_rows
+from blush_onnx.models import bundled_default
 
 PARTS = {
     "network": ("network",),
@@ -53,7 +54,8 @@ def _parts(_context: click.Context, _option: click.Parameter, text: str) -> list
               help="JSON, a line a measurement, added to as they come.")
 @click.option("--seconds", type=click.FloatRange(1), default=600, show_default=True,
               help="Nothing new is begun after these.")
-@click.option("--model", default="sim-1", show_default=True, help="A registered model or a folder.")
+@click.option("--model", default=bundled_default, show_default="the bundled one",
+              help="A registered model or a folder.")
 @click.option("--provider", type=click.Choice(["cuda", "cpu"]), default="cuda", show_default=True,
               help="cpu to try the benchmark without a card.")
 @click.option("--device", default=0, show_default=True, help="Number of the card.")

@@ -19,6 +19,7 @@ from benchmarks.measuring import (
     table,
 )
 from blush_onnx.machine import available_cpus
+from blush_onnx.models import bundled_default
 
 OUR_MODULE, THEIR_MODULE = "benchmarks.speed.ours", "benchmarks.speed.published"
 PATCHES = 5
@@ -33,7 +34,8 @@ ENGINES = ("openvino", "cpu", "openvino-bfloat16")
               help="Subjects; all of them by default.")
 @click.option("--engine", "engines", multiple=True, default=ENGINES, show_default=True,
               metavar="PROVIDER[-PRECISION]", help="Ours.")
-@click.option("--model", default="sim-1", show_default=True, help="A registered model.")
+@click.option("--model", default=bundled_default, show_default="the bundled one",
+              help="A registered model.")
 @click.option("--box", default=128, show_default=True, help="Of the map to denoise, voxels.")
 @click.option("--rescale-box", default=256, show_default=True,
               help="Of the map to rescale, voxels.")

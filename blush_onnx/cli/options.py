@@ -51,7 +51,7 @@ def batch_size_option(*names: str) -> Decorator:
     """``--batch-size``; `names` are other spellings of it."""
     return click.option(
         "--batch-size", *names, "batch_size", type=int, metavar="N",
-        help="Patches given to a card at a time; the CPU takes them one by one. [default: 4]",
+        help="Patches given to a card at a time; the CPU takes them one by one. [default: 8]",
     )
 
 

@@ -18,6 +18,7 @@ from blush_onnx import InputError
 from blush_onnx.cli.relion.job_options import job_request
 from blush_onnx.cli.relion.python_blush import relion_python_blush
 from blush_onnx.machine import available_cpus
+from blush_onnx.models import bundled_default
 from blush_onnx.sharing.cores import CoreShare
 from tests.hosts.test_relion import BOX, FSC, PIXEL_SIZE, made_up_job
 
@@ -212,7 +213,8 @@ def test_the_bundled_model_is_named_loudly(project: Path) -> None:
     star = made_up_job(project)
     done = call_as_relion(f"{star.name} -s 43", project, BLUSH_ONNX_MODEL="")
     assert accepted(done), done.stderr
-    assert "WARNING the official weights are not registered: using sim-1" in log_of(star)
+    warning = f"WARNING the official weights are not registered: using {bundled_default()}"
+    assert warning in log_of(star)
 
 
 @pytest.mark.parametrize(

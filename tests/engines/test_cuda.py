@@ -1,8 +1,8 @@
 """On a card: the CPU's map within stated tolerances, and convolutions that ran where they should.
 
 Distances are shares of the correction, ‖map − the CPU's‖ / ‖the CPU's − input‖, with the bundled
-model. Tolerances: in single precision that of the goldens; TF32 and float16 round factors to ten
-bits, eight times as finely as bfloat16, which was measured at 2e-3 on processors.
+model. Tolerances: in single precision that of the goldens; with TF32 and float16 some twenty times
+what an H200 showed (4.5e-5 and 2.2e-4 for a map; 4e-5 and 7e-4 between batches).
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ from tests.conftest import Volume, blob_and_noise
 
 pytestmark = pytest.mark.gpu
 
-TOLERANCES = {"float32": 5e-4, "tf32": 1e-2, "float16": 1e-2}
+TOLERANCES = {"float32": 5e-4, "tf32": 1e-3, "float16": 5e-3}
 SIDE = 90
 """Voxels of 1.5 Å: 27 patches."""
 CUDA = "CUDAExecutionProvider"
+MODEL = models.bundled_default()
 
 Load = Callable[[str], Denoiser]
 
@@ -41,7 +42,7 @@ def volume() -> Volume:
 
 @pytest.fixture(scope="module")
 def on_cpu(volume: Volume) -> Denoised:
-    return Denoiser.load("sim-1", provider="cpu").denoise(volume, 1.5)
+    return Denoiser.load(MODEL, provider="cpu").denoise(volume, 1.5)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def load() -> Iterator[Load]:
 
     def get(precision: str) -> Denoiser:
         if precision not in loaded:
-            loaded[precision] = Denoiser.load("sim-1", provider="cuda", precision=precision)
+            loaded[precision] = Denoiser.load(MODEL, provider="cuda", precision=precision)
         return loaded[precision]
 
     yield get
@@ -65,7 +66,7 @@ def distance(found: Volume, expected: Volume, start: Volume) -> float:
 
 
 def test_the_card_gives_the_stored_answer(load: Load) -> None:
-    model = models.load_model("sim-1")
+    model = models.load_model(MODEL)
     assert model.config.self_test
     error = self_test.relative_error(
         load("float32").engine, model.config.patch_size, model.config.self_test
@@ -119,7 +120,7 @@ def test_the_same_map_twice(load: Load, volume: Volume) -> None:
 def test_two_engines_on_one_card_share_the_patches_and_give_the_same_map(
     load: Load, volume: Volume
 ) -> None:
-    model = models.load_model("sim-1")
+    model = models.load_model(MODEL)
     settings = EngineSettings("cuda")
     twins = [
         ort_engine.create(model.content, settings, patch_size=64, reason="test") for _ in range(2)
@@ -179,7 +180,7 @@ def test_where_the_cards_memory_is_limited_batches_are_halved(
         return options(*args) | {"gpu_mem_limit": str(2 << 30)}
 
     monkeypatch.setattr(ort_engine, "_options", limited)
-    denoiser = Denoiser.load("sim-1", provider="cuda", batch_size=32)
+    denoiser = Denoiser.load(MODEL, provider="cuda", batch_size=32)
     with caplog.at_level(logging.WARNING):
         found = denoiser.denoise(volume, 1.5)
     assert halved(caplog)
@@ -193,7 +194,7 @@ def test_where_others_hold_the_cards_memory_batches_are_halved(
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("this PyTorch has no CUDA")
-    denoiser = Denoiser.load("sim-1", provider="cuda", batch_size=32)
+    denoiser = Denoiser.load(MODEL, provider="cuda", batch_size=32)
     free, _ = torch.cuda.mem_get_info()
     held = torch.empty(max(free - (3 << 30) // 2, 1), dtype=torch.uint8, device="cuda")
     try:

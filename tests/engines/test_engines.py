@@ -247,3 +247,13 @@ def test_no_runtime_at_all_is_one_line_that_names_the_extras(tiny_model: Path) -
 def test_only_one_of_the_twins_is_installed_here() -> None:
     names = {d.metadata["Name"].lower() for d in metadata.distributions()}
     assert not {"onnxruntime", "onnxruntime-gpu"} <= names, sys.prefix
+
+
+def test_tensor_cores_are_barred_in_single_precision_alone() -> None:
+    from blush_onnx.engines import onnxruntime
+
+    allowed = {
+        precision: onnxruntime._options("CUDAExecutionProvider", 0, precision)["use_tf32"]
+        for precision in ("float32", "tf32", "float16")
+    }
+    assert allowed == {"float32": "0", "tf32": "1", "float16": "1"}

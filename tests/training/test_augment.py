@@ -167,6 +167,35 @@ def test_any_rotation_agrees_with_a_quarter_turn_of_the_cube() -> None:
     assert float((turned - expected).abs().max()) < 5e-3
 
 
+@pytest.mark.parametrize("kind", ["cube", "any"])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_voxels_place_is_where_the_turn_puts_it(kind: str, seed: int) -> None:
+    axis = torch.arange(32.0)
+    z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
+    voxel = (20, 11, 17)
+    blob = torch.exp(-((z - 20) ** 2 + (y - 11) ** 2 + (x - 17) ** 2) / 4)
+    turn = random_turn(kind, Draw(seed, CPU).cpu)
+    found = np.unravel_index(int(turn(blob).argmax()), blob.shape)
+    assert np.abs(np.subtract(found, turn.place(voxel, 32))).max() <= (0 if kind == "cube" else 1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_most_patches_show_what_the_mask_holds(volume: LoadedVolume, seed: int) -> None:
+    corner = torch.zeros((64, 64, 64))
+    corner[:16, -16:, :16] = 1
+    coarse = torch.nn.functional.avg_pool3d(corner[None, None], 8)[0, 0]
+    moved = dataclasses.replace(volume, mask=corner, coarse=coarse)
+    draw = Draw(seed, CPU)
+    turn = random_turn("cube", draw.cpu)
+    turned = turn(corner)
+    shown = [
+        float(turned[z : z + 32, y : y + 32, x : x + 32].mean())
+        for z, y, x in augment._origins(moved, turn, draw, 60, 32)
+    ]
+    # One in seven is drawn anywhere. The whole corner would be 1/8 of a patch.
+    assert np.mean(np.array(shown) > 0.01) > 0.6
+
+
 def test_any_rotation_keeps_the_power(volume: LoadedVolume) -> None:
     assert volume.truth is not None
     truth = volume.truth.float()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import copy
+import re
+import shutil
 
 import pytest
 
@@ -24,7 +26,7 @@ def gradients(network: BlushNetwork, called: object) -> tuple[object, dict[str, 
     found = {
         key: p.grad.double() for key, p in network.named_parameters()
         # A bias before a norm changes nothing; what rounding leaves of its gradient neither.
-        if not (".conv" in key and key.endswith(".bias"))
+        if not re.search(r"\.conv[12]\.bias$", key)
     }
     return density.detach().double(), found
 
@@ -49,12 +51,15 @@ def test_it_is_the_same_function_with_the_same_gradients() -> None:
         assert float((seen[key] - value).norm() / value.norm()) < 1e-3, key
 
 
-def test_its_gradients_in_bfloat16_are_finite_and_near() -> None:
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_its_gradients_in_bfloat16_are_finite_and_near(compiled: bool) -> None:
+    if compiled and not shutil.which("g++"):
+        pytest.skip("torch.compile needs a compiler")
     network = random_network()
     exact = copy.deepcopy(network).double()
     _, expected = gradients(exact, exact)
-
     fast = ChannelsLast(network, 32)
+    fast = torch.compile(fast) if compiled else fast
 
     def rounded(grid: object, local_std: object) -> tuple[object, object]:
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -64,4 +69,21 @@ def test_its_gradients_in_bfloat16_are_finite_and_near() -> None:
     _, seen = gradients(network, rounded)
     for key, value in expected.items():
         assert torch.isfinite(seen[key]).all(), key
-        assert float((seen[key] - value).norm() / value.norm()) < 0.5, key
+        # Rounded to eight bits at every layer: seen 0.11. What is wrong is off by factors.
+        assert float((seen[key] - value).norm() / value.norm()) < 0.25, key
+
+
+def test_several_processes_can_train_it() -> None:
+    """What takes no part would make the second step wait for its gradient."""
+    from torch import distributed
+
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        network = BlushNetwork((8, 8))
+        called = torch.nn.parallel.DistributedDataParallel(ChannelsLast(network, 16))
+        for _ in range(2):
+            density, logit = called(torch.randn(1, 16, 16, 16), torch.rand(1, 16, 16, 16))
+            (density.square().mean() + logit.mean()).backward()
+    finally:
+        distributed.destroy_process_group()
+    assert network.outc.weight.grad is not None

@@ -103,12 +103,14 @@ def test_repeats_start_with_the_sphere_s_outside_at_0(case: Case) -> None:
 
 
 def test_a_structure_never_fills_its_box() -> None:
-    (request,) = cases.plan([compact_chain()], [5.0], largest_box=64)
-    diameter = compact_chain().diameter
-    wide = dataclasses.replace(compact_chain(), positions=compact_chain().positions * 4)
-    (larger,) = cases.plan([wide], [5.0], largest_box=64)
-    assert request.largest_box == max(64, np.ceil(1.25 * diameter / 1.5))
-    assert larger.largest_box >= 1.25 * wide.diameter / 1.5 > 64
+    small, large = compact_chain(), compact_chain()
+    large = dataclasses.replace(large, positions=large.positions * 130 / large.diameter)
+    sides = [
+        cases.make_case(request).mask.shape[0]
+        for request in cases.plan([small, large], [5.0], largest_box=64)
+    ]
+    assert sides[0] == 64
+    assert sides[1] * 1.5 >= 1.24 * 130
 
 
 def test_invention_fails_the_gate(case: Case) -> None:

@@ -27,7 +27,7 @@ from training.loss import local_std_of_patches, loss_of, recycled  # noqa: E402
 from training.metrics import Metrics  # noqa: E402
 from training.prepare.dataset import Dataset  # noqa: E402
 from training.state import State  # noqa: E402
-from training.train import learning_rate, run, validate  # noqa: E402
+from training.train import depth, learning_rate, run, validate  # noqa: E402
 from training.volumes import load_volumes  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -115,6 +115,35 @@ def test_a_killed_training_goes_on_bit_for_bit(toy_data: Path, tmp_path: Path) -
         assert torch.equal(value, second["network"][key]), key
     for key, value in first["average"].items():
         assert torch.equal(value, second["average"][key]), key
+
+
+def test_steps_recycle_as_often_as_they_should(toy_data: Path) -> None:
+    config = small(toy_data)
+    loss = dataclasses.replace(config.loss, recycled=0.6, deepest_recycling=5)
+    config = dataclasses.replace(config, loss=loss)
+    counts = np.bincount([depth(config, step) for step in range(2000)], minlength=6) / 2000
+    np.testing.assert_allclose(counts, [0.4, *[0.12] * 5], atol=0.03)
+    never = dataclasses.replace(config, loss=dataclasses.replace(loss, recycled=0.0))
+    assert {depth(never, step) for step in range(50)} == {0}
+
+
+def test_moments_of_another_layout_are_taken_over(toy_data: Path, tmp_path: Path) -> None:
+    """As where a run that was begun on a card goes on on a CPU."""
+    config = small(toy_data, steps=2)
+    run(config, tmp_path)
+    stored = torch.load(tmp_path / "state.pt", weights_only=True)
+    for moments in stored["optimiser"]["state"].values():
+        for name, value in moments.items():
+            if value.ndim == 5:
+                moments[name] = value.contiguous(memory_format=torch.channels_last_3d)
+    for group in stored["optimiser"]["param_groups"]:
+        group["fused"] = True
+    torch.save(stored, tmp_path / "state.pt")
+    state = State.start(config, CPU, tmp_path / "state.pt", stored["data"])
+    for parameter in state.network.parameters():
+        for value in state.optimiser.state[parameter].values():
+            assert value.shape != parameter.shape or value.stride() == parameter.stride()
+    assert not any(group["fused"] for group in state.optimiser.param_groups)
 
 
 def test_a_budget_ends_the_schedule_in_time(toy_data: Path, tmp_path: Path) -> None:

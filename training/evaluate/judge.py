@@ -82,10 +82,15 @@ def _mapped(jobs: int) -> Iterator[Any]:
     if jobs == 1:
         yield map
         return
+    before = dict(os.environ)
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = "1"
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        yield pool.imap
+        os.environ[variable] = "1"  # the processes inherit it
+    try:
+        with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+            yield pool.imap
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def judge_case(judged: Judged, request: Request) -> tuple[list[Row], list[Row]]:

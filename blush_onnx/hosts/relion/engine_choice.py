@@ -119,7 +119,9 @@ def denoiser_for(
         try:
             denoiser = Denoiser.from_model(
                 model,
-                EngineSettings(provider, (card.number,), request.threads, request.precision),
+                EngineSettings(
+                    provider, (card.number,), _threads(request, cores), request.precision
+                ),
                 batch_size=request.batch_size,
             )
         except EngineError as error:
@@ -133,14 +135,20 @@ def denoiser_for(
 
 
 def _on_cpu(model: Model, request: EngineRequest, cores: CoreShare) -> Denoiser:
-    threads = request.threads
-    if threads is None:
-        threads, jobs = cores.threads()
-        logger.info("jobs sharing the processors: %d, threads of this one: %d", jobs, threads)
     settings = EngineSettings(
-        request.provider, threads=threads, precision=request.precision, cards=False
+        request.provider, threads=_threads(request, cores), precision=request.precision,
+        cards=False,
     )
     return Denoiser.from_model(model, settings, batch_size=request.batch_size)
+
+
+def _threads(request: EngineRequest, cores: CoreShare) -> int:
+    """A job's share of the processors, which work around a card's network takes too."""
+    if request.threads is not None:
+        return request.threads
+    threads, jobs = cores.threads()
+    logger.info("jobs sharing the processors: %d, threads of this one: %d", jobs, threads)
+    return threads
 
 
 def _cards(request: EngineRequest) -> tuple[str, list[Card], str]:
