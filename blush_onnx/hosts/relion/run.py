@@ -163,7 +163,7 @@ def _model(name: str | None) -> models.Model:
     chosen = name or os.environ.get("BLUSH_ONNX_MODEL")
     if not chosen and model.config.name != models.OFFICIAL_MODEL:
         logger.warning(
-            "the official weights are not registered: using %s, a first model for trials; for work "
+            "the official weights are not registered: using %s, a model for trials; for work "
             "to be published run once: blush-onnx models fetch %s",
             model.config.name, models.OFFICIAL_MODEL,
         )
