@@ -22,6 +22,17 @@ def test_the_configurations_that_come_along_are_valid(path: Path) -> None:
     read_config(path)
 
 
+@pytest.mark.torch
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
+def test_their_trainings_can_start(path: Path) -> None:
+    pytest.importorskip("torch")
+    from training.checkpoints import new_network
+
+    model = read_config(path).model
+    network = new_network(model)
+    assert len(network.inc.double_conv["conv1"].bias) == model.widths[0]
+
+
 def test_there_are_configurations() -> None:
     assert {p.stem for p in CONFIGS.glob("*.toml")} >= {"default", "lite", "laptop"}
 
