@@ -85,13 +85,17 @@ def test_every_page_that_is_linked_is_there() -> None:
 @pytest.mark.external_data
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "most_damped"),
-    # The bundled model damps the first, a filtered map full of streaks, by a third, which is a
-    # fault and stands in its card.
-    [("emd_5168", 1.7), ("emd_6824", 1.25), ("emd_5625", 1.25), ("emd_2513", 1.25)],
+    "name",
+    [
+        pytest.param("emd_5168", marks=pytest.mark.xfail(
+            strict=True, raises=AssertionError,
+            reason="the bundled model damps it by a third: a fault that stands in its card",
+        )),
+        "emd_6824", "emd_5625", "emd_2513",
+    ],
 )
 def test_experimental_maps_keep_their_scale_and_lose_solvent_noise(
-    name: str, most_damped: float, external_data: Path, tmp_path: Path
+    name: str, external_data: Path, tmp_path: Path
 ) -> None:
     source = external_data / "data" / "maps" / f"{name}.mrc.gz"
     done = run_cli("denoise", str(source), "--out", str(tmp_path / "out"), "--stride", "32")
@@ -101,7 +105,7 @@ def test_experimental_maps_keep_their_scale_and_lose_solvent_noise(
     assert after.voxel_size == pytest.approx(before.voxel_size)
     inside, outside = mask > 0.8, mask < 0.05
     slope = np.polyfit(after.data[inside], before.data[inside], 1)[0]
-    assert 0.8 < slope < most_damped
+    assert 0.8 < slope < 1.25
     assert after.data[outside].std() <= before.data[outside].std()
 
 
