@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -191,9 +192,11 @@ def test_the_command_writes_table_rows_and_curves(tmp_path: Path) -> None:
 
 
 def test_several_processes_judge_alike() -> None:
+    before = dict(os.environ)
     requests = [Request(compact_chain(), resolution, 1, False, 64) for resolution in (5.0, 8.0)]
     judged = Judged((("tiny", str(TINY_CHECKPOINT)),), repeats=False, threads=1)
     alone, beside = judge(judged, requests), judge(judged, requests, jobs=2)
+    assert dict(os.environ) == before
     assert len(alone[0]) == len(alone[1]) == 2 * 4
     for one, other in zip(alone[0], beside[0], strict=True):
         for key, value in one.items():

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -15,6 +13,7 @@ from tqdm import tqdm
 from training.evaluate import cases, denoisers, scores
 from training.evaluate.cases import Request
 from training.evaluate.scores import Denoise, Scores
+from training.processes import single_threaded_pool
 from training.sources import read_model
 
 Row = dict[str, Any]
@@ -82,15 +81,8 @@ def _mapped(jobs: int) -> Iterator[Any]:
     if jobs == 1:
         yield map
         return
-    before = dict(os.environ)
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = "1"  # the processes inherit it
-    try:
-        with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-            yield pool.imap
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    with single_threaded_pool(jobs) as pool:
+        yield pool.imap
 
 
 def judge_case(judged: Judged, request: Request) -> tuple[list[Row], list[Row]]:

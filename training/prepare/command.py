@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
-import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +16,7 @@ from blush_onnx.errors import BlushError, InputError
 from blush_onnx.machine import available_cpus
 from training.prepare import dataset, emdb, half_maps, simulate, structures
 from training.prepare.half_maps import PairOfFiles
+from training.processes import single_threaded_pool
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -147,12 +146,9 @@ def _run(jobs: list[Job], processes: int) -> None:
     """Largest first, each process on one thread."""
     if not jobs:
         return
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = "1"
     jobs = sorted(jobs, key=lambda job: -sum(len(atoms.elements) for atoms, _ in job[1]))
-    context = multiprocessing.get_context("spawn")
     with (
-        context.Pool(min(processes, len(jobs))) as pool,
+        single_threaded_pool(min(processes, len(jobs))) as pool,
         tqdm(total=sum(len(job[1]) for job in jobs), unit="pair", disable=None) as bar,
     ):
         for count in pool.imap_unordered(simulate_shard, jobs):
