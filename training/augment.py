@@ -23,6 +23,8 @@ from training.turns import Turn, random_turn
 from training.volumes import COARSE, LoadedVolume, by_shell, frequency, radius
 
 HALF_MAP_FSC = 0.143
+SHARPENED_TO = 1.2
+"""Where sharpening levels off, in units of the resolution's frequency."""
 OFF_CENTRE = 24
 """How far a patch may lie from the voxel of the mask that it was drawn for, voxels."""
 ANYWHERE = 0.15
@@ -258,13 +260,25 @@ def _filter(
     shares = settings.filter_shares
     kind = list(shares)[draw.choice(torch.tensor(list(shares.values()), dtype=torch.float64))]
     r = radius(side, device)
+    if kind == "unfiltered":  # nobody sharpens what no filter ends
+        return torch.ones_like(r)
     if kind == "sharp":
-        return (r <= cut_off + draw.uniform(2, 14)).float()
-    if kind == "gaussian":
-        return torch.exp(-math.log(2) * (r / (cut_off * draw.uniform(0.9, 1.5))) ** 2)
-    if kind == "wiener":
-        return by_shell(fsc.to(device, non_blocking=True), side)
-    return torch.ones_like(r)
+        shape = (r <= cut_off + draw.uniform(2, 14)).float()
+    elif kind == "gaussian":
+        shape = torch.exp(-math.log(2) * (r / (cut_off * draw.uniform(0.9, 1.5))) ** 2)
+    else:
+        shape = by_shell(fsc.to(device, non_blocking=True), side)
+    return shape * _sharpening(cut_off, side, settings, draw, device)
+
+
+def _sharpening(
+    cut_off: float, side: int, settings: Augmentation, draw: Draw, device: torch.device
+) -> Tensor:
+    """Rise of the amplitudes as a negative B factor makes it, on the half-spectrum."""
+    rise = draw.uniform(*settings.sharpening)
+    if draw.uniform() >= settings.sharpened:
+        rise = 0.0
+    return torch.exp(rise * (radius(side, device) / cut_off).clamp(max=SHARPENED_TO) ** 2)
 
 
 def _narrowed(

@@ -62,6 +62,11 @@ class Augmentation:
     filter_shares : mapping of str to float
         How often the input is: unfiltered, sharp (cut some shells beyond the resolution),
         gaussian, wiener.
+    sharpened : float
+        Share of the filtered cases in which input and target are sharpened besides.
+    sharpening : (float, float)
+        How far: ln of the factor on the amplitudes at the resolution d, where each unit is
+        a B factor of −4·d².
     anisotropy : float
         Largest ratio, less one, by which the input's filter is narrower along one
         direction than the target's.
@@ -83,6 +88,8 @@ class Augmentation:
     filter_shares: dict[str, float] = field(
         default_factory=lambda: {"unfiltered": 0.3, "sharp": 0.3, "gaussian": 0.25, "wiener": 0.15}
     )
+    sharpened: float = 0.3
+    sharpening: tuple[float, float] = (0.0, 2.5)
     anisotropy: float = 1.0
     target_anisotropy: float = 0.2
     sphere: float = 0.5
@@ -300,6 +307,10 @@ def _augmentation_rules(augmentation: Augmentation) -> dict[str, bool]:
         "[augmentation] noise_slope must be two rising numbers":
             len(augmentation.noise_slope) != 2
             or augmentation.noise_slope[0] > augmentation.noise_slope[1],
+        "[augmentation] sharpened must be in 0…1": not 0 <= augmentation.sharpened <= 1,
+        "[augmentation] sharpening must be two rising numbers in 0…5":
+            len(augmentation.sharpening) != 2
+            or not 0 <= augmentation.sharpening[0] <= augmentation.sharpening[1] <= 5,
         "[augmentation] filter_shares must be positive numbers, not all 0":
             min(augmentation.filter_shares.values()) < 0
             or sum(augmentation.filter_shares.values()) <= 0,

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.torch
 CPU = torch.device("cpu")
 PLAIN = Augmentation(
     resolution_angstrom=(6.0, 6.0), excess_noise=1.0, anisotropy=0.0, target_anisotropy=0.0,
-    sphere=0.0, noise_slope=(0.0, 0.0), empty=0.0,
+    sharpened=0.0, sphere=0.0, noise_slope=(0.0, 0.0), empty=0.0,
     filter_shares={"unfiltered": 1.0, "sharp": 0.0, "gaussian": 0.0, "wiener": 0.0},
 )
 """Nothing but noise, so that each other part can be switched on alone."""
@@ -136,6 +136,36 @@ def test_a_sharp_filter_ends_beyond_the_resolution() -> None:
     radius = augment.radius(64, CPU)
     assert (shape[radius <= 12] == 1).all()
     assert (shape[radius > 24] == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["sharp", "gaussian", "wiener"])
+def test_sharpening_raises_a_filter_as_a_b_factor_does(kind: str) -> None:
+    shares = dict.fromkeys(PLAIN.filter_shares, 0.0) | {kind: 1.0}
+    plain, sharpened = (
+        augment._filter(
+            torch.full((33,), 0.5), 10.0, 64,
+            dataclasses.replace(
+                PLAIN, filter_shares=shares, sharpened=share, sharpening=(2.0, 2.0)
+            ),
+            Draw(3, CPU), CPU,
+        )
+        for share in (0.0, 1.0)
+    )
+    at = augment.radius(64, CPU)
+    box, voxel_size = 64, 1.5
+    resolution = box * voxel_size / 10
+    b_factor = -4 * 2.0 * resolution**2
+    within = (at <= 10) & (plain > 0)
+    expected = torch.exp(-b_factor / 4 * (at / (box * voxel_size)) ** 2)
+    assert torch.allclose((sharpened / plain)[within], expected[within], rtol=1e-5)
+    beyond = (at > 13) & (plain > 0)
+    assert (sharpened / plain)[beyond].max() <= math.exp(2.0 * 1.2**2) * (1 + 1e-5)
+
+
+def test_an_unfiltered_map_is_not_sharpened() -> None:
+    settings = dataclasses.replace(PLAIN, sharpened=1.0, sharpening=(2.0, 2.0))
+    shape = augment._filter(torch.ones(33), 10.0, 64, settings, Draw(3, CPU), CPU)
+    assert (shape == 1).all()
 
 
 def test_patches_are_pieces_of_the_whole_map(volume: LoadedVolume) -> None:

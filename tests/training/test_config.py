@@ -47,6 +47,8 @@ def test_there_are_configurations() -> None:
         ("augmentation", "resolution_angstrom", [8.0, 4.0], "rising"),
         ("augmentation", "resolution_angstrom", [1.0, 4.0], "from 3 on"),
         ("augmentation", "target_anisotropy", 9.0, "target_anisotropy"),
+        ("augmentation", "sharpened", 1.5, "sharpened"),
+        ("augmentation", "sharpening", [2.0, 1.0], "sharpening"),
         ("augmentation", "filter_shares", {"boxcar": 1.0}, "expected some of"),
         ("augmentation", "rotation", "sideways", "any or cube"),
         ("loss", "inside_weight", -1.0, "negative"),

@@ -12,6 +12,7 @@ import pytest
 
 from blush_onnx import masks
 from blush_onnx.fourier import Volume
+from blush_onnx.half_map_checks import radial_power
 from tests.conftest import TINY_CHECKPOINT
 from tests.training.conftest import compact_chain, write_structure
 from training.evaluate import cases, command, denoisers, scores
@@ -82,6 +83,28 @@ def test_an_uneven_case_has_less_along_its_weak_direction(case: Case) -> None:
     same_noise = np.abs(fft.rfftn(even.noisy)[cone])
     assert before.sum() < 0.9 * same_noise.sum()
     assert target.sum() > 0
+
+
+def test_what_is_damped_is_seen(case: Case) -> None:
+    def damping(volume: Volume, given: Case | None) -> Result:
+        return perfect(volume, given)[0] * np.float32(0.6) + np.float32(3.0), None
+
+    assert scores.score_case(case, perfect, repeats=False)[0]["kept"] == pytest.approx(1)
+    damped, _ = scores.score_case(case, damping, repeats=False)
+    assert damped["kept"] == pytest.approx(0.6, abs=1e-4)
+    assert scores.score_sharpened(case, damping)["sharpened_kept"] == pytest.approx(0.6, abs=1e-4)
+
+
+def test_a_sharpened_case_is_the_same_map_raised_and_cut_off(case: Case) -> None:
+    raised = cases.sharpened(case)
+    for before, after in ((case.noisy, raised.noisy), (case.target, raised.target)):
+        at = case.last_shell
+        power = radial_power(after) / np.maximum(radial_power(before), 1e-30)
+        assert power[1] == pytest.approx(np.exp(2 * cases.SHARPENING / at**2), rel=0.02)
+        assert power[at] / power[at // 2] == pytest.approx(
+            np.exp(2 * cases.SHARPENING * (1 - 0.25)), rel=0.3
+        )
+        assert radial_power(after)[at + 2 :].max() < 1e-6 * radial_power(after).max()
 
 
 def test_repeats_that_drift_are_seen(case: Case) -> None:

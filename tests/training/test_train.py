@@ -57,7 +57,7 @@ def test_half_a_minute_of_training_lowers_the_error(toy_data: Path, tmp_path: Pa
     # One kind of input alone and no dropout, so that a small network learns it at once.
     plain = configuration.Augmentation(
         resolution_angstrom=(8.0, 8.0), filter_shares={"gaussian": 1.0}, anisotropy=0.0,
-        target_anisotropy=0.0, excess_noise=1.0, empty=0.0,
+        target_anisotropy=0.0, sharpened=0.0, excess_noise=1.0, empty=0.0,
     )
     config = dataclasses.replace(
         config, augmentation=plain, loss=dataclasses.replace(config.loss, deepest_recycling=0),

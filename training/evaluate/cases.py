@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ RESOLUTIONS = (3.5, 5.0, 8.0)
 OUTSIDE_RESOLUTION = 15.0
 CONE_RATIO = 1.6
 """How much narrower an uneven case's filter is along its weak direction."""
+SHARPENING = 2.0
+"""ln of the factor on the amplitudes at the resolution, in a sharpened case."""
 CASE_SEED = 710_000
 EMPTY_SIDE = 96
 
@@ -141,6 +144,16 @@ def make_case(request: Request) -> Case:
     return Case(
         atoms.name, resolution, noisy * unit, target * unit, pair.mask,
         signal / (signal + left), direction, voxel_size,
+    )
+
+
+def sharpened(case: Case) -> Case:
+    """A case as people sharpen maps: a negative B factor, then nothing beyond the resolution."""
+    shells = np.arange(case.mask.shape[0] // 2 + 1) / case.last_shell
+    curve = np.where(shells <= 1, np.exp(SHARPENING * shells**2), 0)
+    return dataclasses.replace(
+        case, noisy=fourier.filter_by_shell(case.noisy, curve),
+        target=fourier.filter_by_shell(case.target, curve),
     )
 
 

@@ -99,6 +99,7 @@ def judge_case(judged: Judged, request: Request) -> tuple[list[Row], list[Row]]:
         row |= found
         if is_filter:
             row["repeats"] = 1.0
+        row |= scores.score_sharpened(case, denoise)
         row |= scores.score_phase_randomised(case, denoise)
         rows.append(row)
         curves.append(

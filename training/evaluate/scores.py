@@ -11,7 +11,7 @@ from blush_onnx import masks
 from blush_onnx.fourier import Volume
 from blush_onnx.fsc import fsc
 from blush_onnx.half_map_checks import radial_power
-from training.evaluate.cases import Case, phase_randomised, pure_noise, weak_cone
+from training.evaluate.cases import Case, phase_randomised, pure_noise, sharpened, weak_cone
 
 FSC_TOLERANCE = 0.001
 """A mean FSC that is lower by less is not worse."""
@@ -44,9 +44,11 @@ def score_case(case: Case, denoise: Denoise, *, repeats: bool) -> tuple[Scores, 
         error, inside, solvent: squared error to the truth, ratio to the input's, within the
         sphere that models look at (outside it they return a constant for nothing);
         fsc_before, fsc_after: mean masked FSC to the truth up to the resolution;
-        fsc_lost: (1 − after)/(1 − before); mask_iou; weak_direction: as error, in the
-        cone of an uneven case; repeats: largest error of the repeats over the first's, the
-        sphere's outside set to 0 before each, as every mode does with what it gives back.
+        fsc_lost: (1 − after)/(1 − before); kept: share of the truth's amplitude within the
+        mask that the output has, 1 where nothing is damped; mask_iou; weak_direction: as
+        error, in the cone of an uneven case; repeats: largest error of the repeats over the
+        first's, the sphere's outside set to 0 before each, as every mode does with what it
+        gives back.
     curves : dict of str to list of float
         Masked FSC to the truth of each shell, before and after.
     """
@@ -55,6 +57,7 @@ def score_case(case: Case, denoise: Denoise, *, repeats: bool) -> tuple[Scores, 
         "error": _error(output, case, None),
         "inside": _error(output, case, case.mask),
         "solvent": _error(output, case, 1 - case.mask),
+        "kept": _kept(output, case),
     }
     curves: Curves = {}
     for name, volume in (("before", case.noisy), ("after", output)):
@@ -80,6 +83,23 @@ def score_case(case: Case, denoise: Denoise, *, repeats: bool) -> tuple[Scores, 
             errors.append(_error(again, case, None))
         found["repeats"] = max(errors) / found["error"]
     return found, curves
+
+
+def score_sharpened(case: Case, denoise: Denoise) -> Scores:
+    """Whether a map that somebody sharpened keeps its amplitudes.
+
+    Returns
+    -------
+    dict of str to float
+        sharpened_inside, sharpened_kept: as inside and kept of :func:`score_case`, the case
+        with a negative B factor on it.
+    """
+    raised = sharpened(case)
+    output = denoise(raised.noisy, raised)[0]
+    return {
+        "sharpened_inside": _error(output, raised, case.mask),
+        "sharpened_kept": _kept(output, raised),
+    }
 
 
 def score_noise(denoise: Denoise) -> Scores:
@@ -160,7 +180,8 @@ def summary(rows: Sequence[Mapping[str, float | str]], noise: Scores) -> Scores:
             float(row["fsc_after"]) >= float(row["fsc_before"]) - FSC_TOLERANCE for row in chosen
         ]
         found["fsc_not_worse" + at] = float(np.mean(kept))
-    for name in ("mask_iou", "weak_direction", "repeats"):
+    extra = ("kept", "sharpened_inside", "sharpened_kept", "mask_iou", "weak_direction", "repeats")
+    for name in extra:
         found[name] = median(name)
     for name in ("random_power", "random_shared"):
         found[name] = max(
@@ -185,6 +206,15 @@ def _error(output: Volume, case: Case, where: Volume | None) -> float:
     after = float((np.square(output - case.target) * weight).sum(dtype=np.float64))
     before = float((np.square(case.noisy - case.target) * weight).sum(dtype=np.float64))
     return after / max(before, 1e-30)
+
+
+def _kept(output: Volume, case: Case) -> float:
+    """Slope of the output over the truth within the mask, where both have their mean taken off."""
+    total = case.mask.sum(dtype=np.float64)
+    contrast = case.target - np.float32((case.target * case.mask).sum(dtype=np.float64) / total)
+    contrast *= case.mask
+    both = float((output * contrast).sum(dtype=np.float64))
+    return both / max(float((case.target * contrast).sum(dtype=np.float64)), 1e-30)
 
 
 def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -125,7 +125,7 @@ def tune(
     augmentation = dataclasses.replace(
         Augmentation(), resolution_angstrom=(1 / limit, 2.0 / limit), stored_noise=0.0, sphere=0.2,
         filter_shares={"unfiltered": 0.7, "sharp": 0.3, "gaussian": 0.0, "wiener": 0.0},
-        anisotropy=0.3,
+        anisotropy=0.3, sharpened=0.0,
     )
     loss_settings = Loss(low_frequency_weight=0.2)
     halves = whole(volume)
