@@ -14,6 +14,7 @@ COMMANDS = {
         ("denoise", "Denoise two half-maps into two references, or one map."),
         ("fsc", "FSC of two half-maps, optionally solvent-corrected."),
         ("relion", "Do the jobs of RELION 3.1 to 5 (--external_reconstruct, --blush, External)."),
+        ("serve", "Keep a model loaded and denoise for programs in other languages."),
         ("models", "List, fetch, import, check and remove models."),
         ("doctor", "Check this installation and test every provider."),
     )

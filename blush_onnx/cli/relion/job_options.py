@@ -53,6 +53,11 @@ _OPTIONS = (
     require_gpu_option(),
     threads_option("this job's share of the processors it may use"),
     click.option(
+        "--server", type=click.Path(path_type=Path, readable=False), metavar="PATH",
+        help="Let a running blush-onnx serve --socket PATH evaluate the network, in place of an "
+        "engine of this process.",
+    ),
+    click.option(
         "--skip-spectral-trailing", is_flag=True,
         help="Keep the denoised map beyond where the half-maps agree: risks overfitting.",
     ),
@@ -169,6 +174,7 @@ def job_request(options: dict[str, Any]) -> JobRequest:
             require_gpu=options["require_gpu"], threads=options["threads"],
             precision=options["precision"],
             batch_size=options["batch_size"], device_timeout=options["device_timeout"],
+            server=options["server"],
         ),
         model=options["model"], stride=options["stride"],
         spectral_trailing=not options["skip_spectral_trailing"],

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from blush_onnx.denoiser import Denoiser
 from blush_onnx.engines import installed_providers
 from blush_onnx.engines.base import GPU_PROVIDERS, EngineSettings
+from blush_onnx.engines.remote import RemoteEngine
 from blush_onnx.errors import EngineError, InputError
 from blush_onnx.models import Model
 from blush_onnx.sharing.cards import Card, cuda_cards, one_of
@@ -42,6 +44,8 @@ class EngineRequest:
     batch_size : int or None
     device_timeout : float
         Seconds to wait for a card.
+    server : Path or None
+        Socket of a server that evaluates the network, whatever else is asked for.
     """
 
     provider: str = "auto"
@@ -51,6 +55,7 @@ class EngineRequest:
     precision: str = "float32"
     batch_size: int | None = None
     device_timeout: float = DEVICE_TIMEOUT
+    server: Path | None = None
 
     def __post_init__(self) -> None:
         if not self.device_timeout >= 0:
@@ -107,6 +112,15 @@ def denoiser_for(
     EngineError
         No engine could do what was asked, or no card became free.
     """
+    if request.server is not None:
+        with closing(RemoteEngine(request.server, model.config.sha256)) as engine:
+            if request.require_gpu and not engine.description.is_gpu:
+                raise EngineError(
+                    f"--require-gpu, but the server computes on {engine.description.provider}"
+                )
+            logger.info("model %s on %s", model.config.name, engine.description.in_words())
+            yield Denoiser(model.config, engine)
+        return
     provider, cards, why_not = _cards(request)
     if not cards:
         if request.require_gpu:
