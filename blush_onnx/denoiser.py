@@ -5,7 +5,6 @@ Formulas: docs/numerics.md, sections 3 and 4.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import operator
@@ -17,14 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from blush_onnx import masks, models, patches
+from blush_onnx.averaging import blend_orientations
 from blush_onnx.boxes import as_mask, as_volume
 from blush_onnx.engines import create_engine
 from blush_onnx.engines.base import Engine, EngineSettings, room_for_patches
 from blush_onnx.errors import InputError, ModelError
-from blush_onnx.evaluation import evaluate
 from blush_onnx.grids import Grids
 from blush_onnx.model_config import ModelConfig
 from blush_onnx.results import Denoised
+from blush_onnx.rotations import orientations
 
 logger = logging.getLogger(__name__)
 
@@ -178,6 +178,7 @@ class Denoiser:
         *,
         mask: npt.ArrayLike | None = None,
         stride: int = DEFAULT_STRIDE,
+        rotations: int = 1,
         progress: Progress | None = None,
     ) -> Denoised:
         """Denoise a volume of any box and voxel size.
@@ -198,6 +199,8 @@ class Denoiser:
             mean. None: the largest soft sphere in the box.
         stride : int
             Distance of the patches, voxels at the model's voxel size, 1 to 43.
+        rotations : int
+            Orientations of the cube to average over, 1 to 48; each takes the time anew.
         progress : callable, optional
             Called with (done, total) patches; whatever it raises ends the work.
 
@@ -218,12 +221,13 @@ class Denoiser:
         if mask is not None:
             model_mask = grids.mask_to_model(as_mask(mask, values.shape))
         result = self.denoise_at_model_voxel_size(
-            grids.to_model(values), model_mask, stride, progress
+            grids.to_model(values), model_mask, stride, progress, rotations
         )
         return dataclasses.replace(
             result,
             density=grids.from_model(result.density),
             mask=grids.mask_from_model(result.mask),
+            spread=grids.spread_from_model(result.spread),
         )
 
     def grids(self, shape: tuple[int, ...], voxel_size: float) -> Grids:
@@ -256,6 +260,7 @@ class Denoiser:
         mask: npt.ArrayLike | None = None,
         stride: int = DEFAULT_STRIDE,
         progress: Progress | None = None,
+        rotations: int = 1,
     ) -> Denoised:
         """Denoise a volume that has the model's voxel size already.
 
@@ -269,6 +274,7 @@ class Denoiser:
         stride : int
             Distance of the patches, voxels, 1 to 43.
         progress : callable, optional
+        rotations : int
             As for :meth:`denoise`.
 
         Returns
@@ -282,6 +288,7 @@ class Denoiser:
         """
         size = self.config.patch_size
         patches.check_stride(stride, size)
+        turns = orientations(rotations)
         values = as_volume(volume, "the volume")
         chosen = (
             masks.default_mask(_three(values.shape)) if mask is None
@@ -300,14 +307,21 @@ class Denoiser:
         standardised *= chosen
         local_std *= chosen
 
-        plan = patches.plan_patches(chosen, size, stride)
-        density, solvent_mask = self._blend(standardised, local_std, plan, progress)
+        found = blend_orientations(
+            self.engine, standardised, local_std, chosen, turns, stride, patch_size=size,
+            # On a CPU the patches of a batch would only wait for each other.
+            batch_size=self.batch_size if self.engine.description.is_gpu else 1,
+            at_a_time=self.patches_at_a_time, progress=progress,
+        )
+        density, solvent_mask, spread = found.density, found.mask, found.spread
         density *= chosen
         solvent_mask *= chosen
         if not self.config.has_mask:
             solvent_mask[:] = 1
         density *= np.float32(deviation + STANDARD_DEVIATION_FLOOR)
         density += np.float32(mean)
+        if spread is not None:
+            spread *= chosen * np.float32(deviation + STANDARD_DEVIATION_FLOOR)
         crop = tuple(
             slice(before, side - after)
             for (before, after), side in zip(padding, density.shape, strict=True)
@@ -318,40 +332,14 @@ class Denoiser:
             self.config.name,
             self.config.sha256,
             self.engine.description,
-            len(plan.origins),
-            plan.skipped,
-            plan.threshold,
+            found.patches,
+            found.skipped,
+            found.threshold,
+            None if spread is None else np.ascontiguousarray(spread[crop]),
         )
         for warning in result.warnings:
             logger.info(warning)
         return result
-
-    def _blend(
-        self, volume: Array, local_std: Array, plan: patches.PatchPlan, progress: Progress | None
-    ) -> tuple[Array, Array]:
-        """Run the network over the plan's patches, always added in the plan's order."""
-        blend = patches.Blend(plan)
-        total = len(plan.origins)
-        if progress:
-            progress(0, total)
-        evaluated = evaluate(
-            self.engine, volume, local_std, plan.origins, patch_size=self.config.patch_size,
-            # On a CPU the patches of a batch would only wait for each other.
-            batch_size=self.batch_size if self.engine.description.is_gpu else 1,
-            at_a_time=self.patches_at_a_time,
-        )
-        with contextlib.closing(evaluated):
-            for done, (origin, density, logit) in enumerate(evaluated, 1):
-                mask = np.ones_like(density) if logit is None else _sigmoid(logit)
-                blend.add(origin, density, mask)
-                if progress:
-                    progress(done, total)
-        return blend.finish()
-
-
-def _sigmoid(logit: Array) -> Array:
-    with np.errstate(over="ignore"):
-        return np.asarray(1 / (1 + np.exp(-logit)), dtype=np.float32)
 
 
 def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -6,16 +6,17 @@ order of the patches, so that the sum they are blended into rounds alike on ever
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import numpy as np
 
 from blush_onnx.engines.base import Array, Engine
 from blush_onnx.errors import EngineError, OutOfMemoryError
-from blush_onnx.patches import Origin
+from blush_onnx.patches import Blend, Origin, PatchPlan
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +109,54 @@ def evaluate(
         finally:
             for _, future in pending:
                 future.cancel()
+
+
+def blend_patches(
+    engine: Engine,
+    volume: Array,
+    local_std: Array,
+    plan: PatchPlan,
+    *,
+    batch_size: int = 1,
+    at_a_time: int | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> tuple[Array, Array]:
+    """Run the network over a plan's patches and blend them, always in the plan's order.
+
+    Parameters
+    ----------
+    engine : Engine
+    volume, local_std : array, (z, y, x), float32
+    plan : PatchPlan
+    batch_size, at_a_time : int
+        As for :func:`evaluate`.
+    progress : callable, optional
+        Called with (done, total) patches; whatever it raises ends the work.
+
+    Returns
+    -------
+    density, mask : array like `volume`
+        Zero where no patch reaches.
+    """
+    blend = Blend(plan)
+    total = len(plan.origins)
+    if progress:
+        progress(0, total)
+    evaluated = evaluate(
+        engine, volume, local_std, plan.origins, patch_size=plan.window.shape[0],
+        batch_size=batch_size, at_a_time=at_a_time,
+    )
+    with contextlib.closing(evaluated):
+        for done, (origin, density, logit) in enumerate(evaluated, 1):
+            blend.add(origin, density, np.ones_like(density) if logit is None else _sigmoid(logit))
+            if progress:
+                progress(done, total)
+    return blend.finish()
+
+
+def _sigmoid(logit: Array) -> Array:
+    with np.errstate(over="ignore"):
+        return np.asarray(1 / (1 + np.exp(-logit)), dtype=np.float32)
 
 
 def _abandoned(pending: deque[tuple[Batch, Future[Evaluated]]]) -> list[Origin]:

@@ -117,6 +117,12 @@ class Grids:
         """A mask at the model's voxel size back on the box, within 0…1."""
         return self.box.crop(_clipped(fourier.rescale(mask, self.side, self.workers)))
 
+    def spread_from_model(self, spread: Array | None) -> Array | None:
+        """A spread at the model's voxel size back on the box, nowhere negative; None stays."""
+        if spread is None:
+            return None
+        return np.maximum(self.from_model(spread), 0)
+
     def forward(self, volume: Array, side: int | None = None) -> fourier.HalfSpectrum:
         """:func:`blush_onnx.fourier.forward`, by the threads there are."""
         return fourier.forward(volume, side, self.workers)

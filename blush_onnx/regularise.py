@@ -6,12 +6,11 @@ This is what every host calls. Formulas: docs/numerics.md, section 5.
 from __future__ import annotations
 
 import logging
-import math
 
 import numpy as np
 import numpy.typing as npt
 
-from blush_onnx import fourier, masks
+from blush_onnx import fourier, masks, mode_masks
 from blush_onnx.boxes import as_mask, as_volume
 from blush_onnx.cut_off import choose_shells, shell_of
 from blush_onnx.denoiser import DEFAULT_STRIDE, Denoiser, Progress
@@ -41,6 +40,7 @@ def regularise_half(
     spectral_trailing: bool = True,
     cut_off: float | None = None,
     stride: int = DEFAULT_STRIDE,
+    rotations: int = 1,
     progress: Progress | None = None,
 ) -> RegularisedHalf:
     """Denoise one half-map and keep it up to where the half-maps agree.
@@ -67,6 +67,8 @@ def regularise_half(
         Å; replaces the cut-off read off the FSC, and nothing is kept beyond it.
     stride : int
         Distance of the patches, voxels at the model's voxel size.
+    rotations : int
+        Orientations to average over, as for :meth:`Denoiser.denoise`.
     progress : callable, optional
         Called with (done, total) patches; whatever it raises ends the work.
 
@@ -87,7 +89,7 @@ def regularise_half(
     return _half(
         grids, values, curve, denoiser=denoiser, particle_diameter=particle_diameter,
         regularised=regularised, mask=mask, spectral_trailing=spectral_trailing,
-        cut_off=cut_off, stride=stride, progress=progress,
+        cut_off=cut_off, stride=stride, rotations=rotations, progress=progress,
     )
 
 
@@ -100,6 +102,7 @@ def regularise_class(
     mask: npt.ArrayLike | None = None,
     cut_off: float | None = None,
     stride: int = DEFAULT_STRIDE,
+    rotations: int = 1,
     progress: Progress | None = None,
 ) -> RegularisedClass:
     """Denoise one map that has no other half, such as a 3-D class.
@@ -122,6 +125,8 @@ def regularise_class(
         Å; low-pass the result there, with nothing beyond.
     stride : int
         Distance of the patches, voxels at the model's voxel size.
+    rotations : int
+        Orientations to average over, as for :meth:`Denoiser.denoise`.
     progress : callable, optional
         Called with (done, total) patches; whatever it raises ends the work.
 
@@ -139,15 +144,10 @@ def regularise_class(
     values = as_volume(regularised, "the map")
     grids = denoiser.grids(values.shape, voxel_size)
     volume = grids.box.pad_volume(values)
-    if mask is None:
-        network_mask = masks.class_sphere(
-            grids.model_side, grids.model_voxel_size, _check_diameter(particle_diameter)
-        )
-    else:
-        network_mask = grids.mask_to_model(as_mask(mask, values.shape))
+    network_mask = mode_masks.of_class(grids, particle_diameter, mask)
 
     network = denoiser.denoise_at_model_voxel_size(
-        grids.to_model(values), network_mask, stride, progress
+        grids.to_model(values), network_mask, stride, progress, rotations
     )
     spectrum = grids.forward(network.density * network_mask, grids.side)
     limit = grids.model_side // 2 + 1 - NETWORK_LIMIT_IN_CLASS
@@ -161,6 +161,7 @@ def regularise_class(
         cut_off=shell,
         cut_off_angstrom=grids.angstrom(shell),
         network=network,
+        network_mask=network_mask,
         grids=grids,
         warnings=network.warnings,
     )
@@ -179,6 +180,7 @@ def regularise(
     spectral_trailing: bool = True,
     cut_off: float | None = None,
     stride: int = DEFAULT_STRIDE,
+    rotations: int = 1,
     progress: Progress | None = None,
 ) -> Regularised:
     """Denoise two half-maps apart and keep each up to where they agree.
@@ -207,6 +209,8 @@ def regularise(
         Å; replaces the cut-off read off the FSC, and nothing is kept beyond it.
     stride : int
         Distance of the patches, voxels at the model's voxel size.
+    rotations : int
+        Orientations to average over, as for :meth:`Denoiser.denoise`.
     progress : callable, optional
         Called with (done, total) patches of both halves; whatever it raises ends
         the work.
@@ -237,7 +241,7 @@ def regularise(
             grids, half, curves.decisive, denoiser=denoiser,
             particle_diameter=particle_diameter, regularised=None, mask=mask,
             spectral_trailing=spectral_trailing, cut_off=cut_off, stride=stride,
-            progress=_share(progress, number),
+            rotations=rotations, progress=_share(progress, number),
         )
         for number, half in enumerate(halves)
     ]
@@ -271,6 +275,7 @@ def _half(
     spectral_trailing: bool,
     cut_off: float | None,
     stride: int,
+    rotations: int,
     progress: Progress | None,
 ) -> RegularisedHalf:
     """One half-map; `curve` is the FSC over the shells of the even cube."""
@@ -278,8 +283,8 @@ def _half(
         raise InputError("a cut-off has no meaning without spectral trailing: give one of the two")
     volume = grids.box.pad_volume(values)
     given = None if regularised is None else _same_shape(regularised, values)
-    diameter = _check_diameter(particle_diameter) if mask is None else None
-    network_mask = _network_mask(grids, diameter, mask)
+    diameter = None if mask is not None else mode_masks.check_diameter(particle_diameter)
+    network_mask = mode_masks.of_half(grids, diameter, mask)
     rho, shell, warnings = choose_shells(curve, cut_off, grids)
     if diameter is not None:
         box = grids.side * grids.voxel_size
@@ -289,7 +294,7 @@ def _half(
         logger.info(warning)
 
     network = denoiser.denoise_at_model_voxel_size(
-        grids.to_model(values), network_mask, stride, progress
+        grids.to_model(values), network_mask, stride, progress, rotations
     )
     spectrum = grids.forward(network.density * network_mask, grids.side)
     limit = grids.model_side // 2 + 1 - NETWORK_LIMIT_IN_HALF
@@ -300,7 +305,7 @@ def _half(
             fourier.filter_by_shell(volume, np.clip(curve, 0, 1)) if given is None
             else grids.box.pad_volume(given)
         )
-        filtered = filtered * _map_mask(grids, diameter, mask)
+        filtered = filtered * mode_masks.of_half_on_its_grid(grids, diameter, mask)
         out = fourier.apply_crossover(spectrum, limit, grids.forward(filtered))
     if cut_off is not None or (spectral_trailing and not beyond_network):
         out = fourier.apply_crossover(out, shell)
@@ -316,20 +321,6 @@ def _half(
         grids=grids,
         warnings=(*network.warnings, *warnings),
     )
-
-
-def _network_mask(grids: Grids, diameter: float | None, mask: npt.ArrayLike | None) -> Array:
-    """Mask of a half-map at the model's voxel size."""
-    if mask is not None:
-        return grids.mask_to_model(as_mask(mask, grids.box.shape))
-    return masks.refinement_sphere(grids.model_side, grids.model_voxel_size, diameter)
-
-
-def _map_mask(grids: Grids, diameter: float | None, mask: npt.ArrayLike | None) -> Array:
-    """Mask of a half-map on its own grid."""
-    if mask is not None:
-        return grids.box.pad_mask(as_mask(mask, grids.box.shape))
-    return masks.refinement_sphere(grids.side, grids.voxel_size, diameter)
 
 
 def _curves(
@@ -349,14 +340,6 @@ def _share(progress: Progress | None, number: int) -> Progress | None:
     if progress is None:
         return None
     return lambda done, total: progress(number * total + done, 2 * total)
-
-
-def _check_diameter(particle_diameter: float | None) -> float | None:
-    if particle_diameter is None:
-        return None
-    if not (math.isfinite(particle_diameter) and particle_diameter > 0):
-        raise InputError(f"particle diameter {particle_diameter:g} Å: give a length above 0")
-    return float(particle_diameter)
 
 
 def _same_shape(regularised: npt.ArrayLike, like: Array) -> Array:

@@ -34,6 +34,9 @@ class Denoised:
         Patches that the network saw, and those outside the mask.
     mask_threshold : float
         Mean of the mask that a patch needed; below 0.3 only for small particles.
+    spread : array like density, or None
+        Standard deviation of the density over the orientations it was averaged over;
+        None where there was but one.
     """
 
     density: Array
@@ -44,6 +47,7 @@ class Denoised:
     patches: int
     patches_skipped: int
     mask_threshold: float
+    spread: Array | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -102,6 +106,11 @@ class RegularisedHalf:
         """The network's own mask, 0…1; like map."""
         return self.grids.mask_from_model(self.network.mask)
 
+    @cached_property
+    def spread(self) -> Array | None:
+        """Standard deviation of :attr:`denoised` over the orientations; None of one."""
+        return _spread_on_map(self.grids, self.network, self.network_mask)
+
 
 @dataclass(frozen=True)
 class RegularisedClass:
@@ -114,6 +123,8 @@ class RegularisedClass:
         Shell where the network's output hands over, and the same in Å.
     network : Denoised
         Patches, model and engine; its maps are at the model's voxel size.
+    network_mask : array like those
+        Where the network looked.
     grids : Grids
     warnings : tuple of str
     """
@@ -122,6 +133,7 @@ class RegularisedClass:
     cut_off: int
     cut_off_angstrom: float
     network: Denoised
+    network_mask: Array
     grids: Grids
     warnings: tuple[str, ...]
 
@@ -129,6 +141,11 @@ class RegularisedClass:
     def solvent_mask(self) -> Array:
         """The network's own mask, 0…1; like map."""
         return self.grids.mask_from_model(self.network.mask)
+
+    @cached_property
+    def spread(self) -> Array | None:
+        """Standard deviation of the network's part over the orientations; None of one."""
+        return _spread_on_map(self.grids, self.network, self.network_mask)
 
 
 @dataclass(frozen=True)
@@ -171,3 +188,18 @@ class Regularised:
     def network(self) -> Denoised:
         """Patches, model and engine of the first half; those of the second are the same."""
         return self.halves[0].network
+
+    @cached_property
+    def spread(self) -> Array | None:
+        """Root mean square of the spreads of the two halves; None of one orientation."""
+        first, second = (half.spread for half in self.halves)
+        if first is None or second is None:
+            return None
+        return np.sqrt(0.5 * (np.square(first) + np.square(second)))
+
+
+def _spread_on_map(grids: Grids, network: Denoised, network_mask: Array) -> Array | None:
+    """Spread under the mask that the density is multiplied by, on the map's grid."""
+    if network.spread is None:
+        return None
+    return grids.spread_from_model(network.spread * network_mask)
