@@ -1,6 +1,7 @@
 """The Fourier shell correlation of two half-maps, and what is read off it.
 
-Formulas: docs/numerics.md, sections 5 (cut-off) and 8 (FSC).
+Formulas: docs/numerics.md, sections 5 (cut-off) and 8 (FSC), where it is also said what
+`like_relion` does: exactly what ``relion_postprocess`` does, for comparison with it.
 """
 
 from __future__ import annotations
@@ -28,19 +29,15 @@ class FscCurves:
 
     Attributes
     ----------
-    box_size : int
-        Side of the even cube the curves were taken in, voxels.
-    voxel_size : float
-        Å.
+    box_size, voxel_size : int, float
+        Side of the even cube the curves were taken in, voxels; Å.
     unmasked : array or None
         Of the whole boxes; None where the caller gave a curve of its own.
     masked, randomised, corrected : array or None
         Under the mask; the same with randomised phases; solvent-corrected. None
         without a mask.
-    randomised_from : int or None
-        First shell with randomised phases.
-    seed : int or None
-        Of the random phases.
+    randomised_from, seed : int or None
+        First shell with randomised phases, and the seed of these.
     given : array or None
         The caller's own curve.
     """
@@ -68,7 +65,7 @@ class FscCurves:
         return resolution(self.decisive, self.box_size, self.voxel_size, threshold)
 
 
-def correlate(first: HalfSpectrum, second: HalfSpectrum) -> Curve:
+def correlate(first: HalfSpectrum, second: HalfSpectrum, *, like_relion: bool = False) -> Curve:
     """FSC of two half-spectra.
 
     Shell = round(r) up to side/2; of the half-spectrum the plane kx = 0 counts
@@ -77,6 +74,8 @@ def correlate(first: HalfSpectrum, second: HalfSpectrum) -> Curve:
     Parameters
     ----------
     first, second : array, (side, side, side // 2 + 1), complex64
+    like_relion : bool
+        Count all elements of the half-spectrum alike, the plane kx = 0 thus double.
 
     Returns
     -------
@@ -84,11 +83,13 @@ def correlate(first: HalfSpectrum, second: HalfSpectrum) -> Curve:
         0 in a shell where one of the two is zero throughout.
     """
     a, b = first, second
+    factor = np.ones(first.shape[-1])
+    factor[0] = 2.0 if like_relion else 1.0
     product, first_power, second_power = fourier.sum_by_shell(
         first.shape[0],
-        lambda z: (a[z].astype(np.complex128) * b[z].conj()).real,
-        lambda z: np.square(np.abs(a[z]), dtype=np.float64),
-        lambda z: np.square(np.abs(b[z]), dtype=np.float64),
+        lambda z: (a[z].astype(np.complex128) * b[z].conj()).real * factor,
+        lambda z: np.square(np.abs(a[z]), dtype=np.float64) * factor,
+        lambda z: np.square(np.abs(b[z]), dtype=np.float64) * factor,
     )
     norm = np.sqrt(first_power * second_power)
     curve = np.divide(product, norm, out=np.zeros_like(norm), where=norm > 0)
@@ -96,7 +97,9 @@ def correlate(first: HalfSpectrum, second: HalfSpectrum) -> Curve:
     return np.asarray(curve)
 
 
-def fsc(first: Volume, second: Volume, mask: Volume | None = None) -> Curve:
+def fsc(
+    first: Volume, second: Volume, mask: Volume | None = None, *, like_relion: bool = False
+) -> Curve:
     """FSC of two maps in even cubic boxes, optionally under a mask.
 
     Parameters
@@ -104,6 +107,8 @@ def fsc(first: Volume, second: Volume, mask: Volume | None = None) -> Curve:
     first, second : array, (side, side, side), float32
     mask : array like them, optional
         Multiplied into both.
+    like_relion : bool
+        As for :func:`correlate`.
 
     Returns
     -------
@@ -111,11 +116,12 @@ def fsc(first: Volume, second: Volume, mask: Volume | None = None) -> Curve:
     """
     if mask is not None:
         first, second = first * mask, second * mask
-    return correlate(fourier.forward(first), fourier.forward(second))
+    return correlate(fourier.forward(first), fourier.forward(second), like_relion=like_relion)
 
 
 def half_map_fsc(
-    first: Volume, second: Volume, voxel_size: float, mask: Volume | None = None
+    first: Volume, second: Volume, voxel_size: float, mask: Volume | None = None,
+    *, like_relion: bool = False,
 ) -> FscCurves:
     """FSC of two half-maps: of the whole boxes, and with a mask also solvent-corrected.
 
@@ -127,6 +133,8 @@ def half_map_fsc(
         Å.
     mask : array like them, optional
         Soft solvent mask, 0…1.
+    like_relion : bool
+        As for :func:`correlate` and :func:`solvent_corrected`.
 
     Returns
     -------
@@ -135,18 +143,19 @@ def half_map_fsc(
     box = EvenCube.around(first.shape)
     first, second = box.pad_volume(first), box.pad_volume(second)
     if mask is None:
-        return FscCurves(box.side, voxel_size, unmasked=fsc(first, second))
-    return solvent_corrected(first, second, box.pad_mask(mask), voxel_size)
+        return FscCurves(box.side, voxel_size, fsc(first, second, like_relion=like_relion))
+    mask = box.pad_mask(mask)
+    return solvent_corrected(first, second, mask, voxel_size, like_relion=like_relion)
 
 
 def solvent_corrected(
-    first: Volume, second: Volume, mask: Volume, voxel_size: float, *, seed: int = DEFAULT_SEED
+    first: Volume, second: Volume, mask: Volume, voxel_size: float, *,
+    seed: int = DEFAULT_SEED, like_relion: bool = False,
 ) -> FscCurves:
     """Unmasked, masked, phase-randomised and solvent-corrected FSC.
 
-    The phases of both halves are randomised from the first shell whose unmasked
-    FSC is below 0.8; what correlation the mask alone makes is then known and is
-    taken out, two shells further on and beyond.
+    The phases of both halves are randomised from the first shell whose unmasked FSC is
+    below 0.8; what correlation the mask makes is taken out two shells further on and beyond.
 
     Parameters
     ----------
@@ -158,41 +167,45 @@ def solvent_corrected(
         Å.
     seed : int
         Of the random phases.
+    like_relion : bool
+        As for :func:`correlate`; and randomise where r itself reaches the first shell.
 
     Returns
     -------
     FscCurves
     """
+    side = first.shape[0]
     spectra = fourier.forward(first), fourier.forward(second)
-    unmasked = correlate(*spectra)
-    masked = fsc(first, second, mask)
+    unmasked = correlate(*spectra, like_relion=like_relion)
+    masked = fsc(first, second, mask, like_relion=like_relion)
     below = np.flatnonzero(unmasked[1:] < RANDOMISE_BELOW) + 1
     if below.size == 0:
-        return FscCurves(
-            first.shape[0], voxel_size, unmasked, masked, None, masked.copy(), None, seed
-        )
+        return FscCurves(side, voxel_size, unmasked, masked, None, masked.copy(), None, seed)
     start = int(below[0])
     for number, spectrum in enumerate(spectra):
-        randomise_phases(spectrum, start, np.random.default_rng([seed, number]))
-    randomised = fsc(fourier.inverse(spectra[0]), fourier.inverse(spectra[1]), mask)
-    corrected = masked.copy()
-    tail = slice(min(start + 2, len(masked)), None)
-    noise = randomised[tail]
+        rng = np.random.default_rng([seed, number])
+        randomise_phases(spectrum, start, rng, whole_shells=not like_relion)
+    halves = [fourier.inverse(spectrum) for spectrum in spectra]
+    randomised = fsc(halves[0], halves[1], mask, like_relion=like_relion)
+    corrected = _without(randomised, masked, start + 2)
+    return FscCurves(side, voxel_size, unmasked, masked, randomised, corrected, start, seed)
+
+
+def _without(noise: Curve, masked: Curve, start: int) -> Curve:
+    """The masked FSC less the correlation that is the mask's, from a shell on."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        corrected[tail] = np.where(
-            noise > masked[tail], 0.0, (masked[tail] - noise) / (1 - noise)
-        )
+        corrected = np.where(noise > masked, 0.0, (masked - noise) / (1 - noise))
     corrected[~np.isfinite(corrected)] = 0.0
-    return FscCurves(
-        first.shape[0], voxel_size, unmasked, masked, randomised, corrected, start, seed
-    )
+    corrected[:start] = masked[:start]
+    return np.asarray(corrected)
 
 
-def randomise_phases(spectrum: HalfSpectrum, start: int, rng: np.random.Generator) -> None:
+def randomise_phases(
+    spectrum: HalfSpectrum, start: int, rng: np.random.Generator, *, whole_shells: bool = True
+) -> None:
     """Replace the phases from a shell on by random ones, in place; amplitudes stay.
 
-    The phases are those of white noise in real space, so that the result is the
-    spectrum of a real map without further ado.
+    The phases are those of white noise in real space: the result is that of a real map.
 
     Parameters
     ----------
@@ -200,12 +213,14 @@ def randomise_phases(spectrum: HalfSpectrum, start: int, rng: np.random.Generato
     start : int
         First shell, round(r).
     rng : numpy.random.Generator
+    whole_shells : bool
+        False: only where r itself is `start` or more.
     """
     side = spectrum.shape[0]
     noise = fourier.forward(rng.standard_normal((side,) * 3, dtype=np.float32))
     for plane in range(side):
-        shell = np.rint(np.sqrt(fourier.squared_radius_of_plane(side, plane)))
-        beyond = shell >= start
+        radius = np.sqrt(fourier.squared_radius_of_plane(side, plane))
+        beyond = (np.rint(radius) if whole_shells else radius) >= start
         direction = noise[plane][beyond]
         size = np.abs(direction)
         direction = np.where(size > 0, direction / np.where(size > 0, size, 1), 1)
@@ -218,10 +233,8 @@ def resolution(curve: Curve, box_size: int, voxel_size: float, threshold: float)
     Parameters
     ----------
     curve : array, (box_size // 2 + 1,)
-    box_size : int
-        Voxels.
-    voxel_size : float
-        Å.
+    box_size, voxel_size : int, float
+        Voxels; Å.
     threshold : float
         0.143 or 0.5, as a rule.
 

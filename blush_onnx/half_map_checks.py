@@ -13,7 +13,7 @@ import numpy.typing as npt
 from blush_onnx import fourier
 from blush_onnx.boxes import EvenCube
 from blush_onnx.errors import InputError
-from blush_onnx.fsc import FscCurves
+from blush_onnx.fsc import FscCurves, resolution
 from blush_onnx.volume_io import VOXEL_SIZE_TOLERANCE, MapFile
 
 Array = npt.NDArray[np.float32]
@@ -24,6 +24,8 @@ NYQUIST_THRESHOLD = 0.143
 GUINIER_FROM_ANGSTROM = 10.0
 GUINIER_MINIMUM_SHELLS = 5
 SHARPENED_B = -5.0
+TIGHT_MASK_FSC = 0.1
+TIGHT_MASK_MINIMUM_SHELLS = 4
 
 
 def check_halves(first: MapFile, second: MapFile) -> None:
@@ -61,14 +63,18 @@ def denoised_already(source: MapFile) -> str | None:
     )
 
 
-def half_map_warnings(first: Array, second: Array, curves: FscCurves) -> list[str]:
-    """What looks wrong with two half-maps.
+def half_map_warnings(
+    first: Array, second: Array, curves: FscCurves, *, cut_off: float | None = None
+) -> list[str]:
+    """What looks wrong with two half-maps, their mask, or what is asked of them.
 
     Parameters
     ----------
     first, second : array, (z, y, x), float32
     curves : FscCurves
         Of the two.
+    cut_off : float, optional
+        Å, where the user asked for one.
 
     Returns
     -------
@@ -90,7 +96,8 @@ def half_map_warnings(first: Array, second: Array, curves: FscCurves) -> list[st
             f"({2 * curves.voxel_size:.2f} Å): the halves may share a mask, a filter or "
             "particles, or the voxels are too large for the resolution"
         )
-    return found
+    checks = (_tight_mask(curves), _harmful_mask(curves), _cut_off_too_good(curves, cut_off))
+    return found + [message for message in checks if message]
 
 
 def radial_power(volume: Array) -> npt.NDArray[np.float64]:
@@ -125,13 +132,66 @@ def _looks_masked(half: Array, name: str) -> str | None:
     )
 
 
+def _tight_mask(curves: FscCurves) -> str | None:
+    """The mask correlates by itself where the map's own correlation is to be read off."""
+    if curves.randomised is None or curves.masked is None or curves.randomised_from is None:
+        return None
+    start = curves.randomised_from + 2
+    last = max(_last_shell(curves.masked), start + TIGHT_MASK_MINIMUM_SHELLS - 1)
+    noise = curves.randomised[start : last + 1]
+    if len(noise) < TIGHT_MASK_MINIMUM_SHELLS:
+        return None
+    # Neighbouring shells tell the scatter from the fall of the curve.
+    scatter = np.sqrt(np.mean(np.diff(noise) ** 2) / 2 / len(noise))
+    if noise.mean() - 2 * scatter <= TIGHT_MASK_FSC:
+        return None
+    length = curves.box_size * curves.voxel_size
+    return (
+        f"the mask is too tight or its edge too sharp: with random phases, where only the mask is "
+        f"common to both halves, their FSC is still {noise.mean():.2f} from {length / start:.1f} "
+        f"to {length / last:.1f} Å on average; use a wider mask with a softer edge"
+    )
+
+
+def _harmful_mask(curves: FscCurves) -> str | None:
+    """With the mask the halves agree less far than without."""
+    if curves.corrected is None or curves.unmasked is None:
+        return None
+    if _last_shell(curves.unmasked) - _last_shell(curves.corrected) < 2:
+        return None
+    without = resolution(curves.unmasked, curves.box_size, curves.voxel_size, NYQUIST_THRESHOLD)
+    return (
+        f"under the mask the halves agree to {curves.resolution():.2f} Å, without it to "
+        f"{without:.2f} Å: the mask cuts the particle off, or does not lie on it"
+    )
+
+
+def _cut_off_too_good(curves: FscCurves, cut_off: float | None) -> str | None:
+    if cut_off is None:
+        return None
+    length = curves.box_size * curves.voxel_size
+    if length / cut_off < _last_shell(curves.decisive) + 1:
+        return None
+    supported = curves.resolution(NYQUIST_THRESHOLD)
+    return (
+        f"the cut-off of {cut_off:g} Å is better than the half-maps support ({supported:.2f} Å at "
+        f"FSC {NYQUIST_THRESHOLD}): beyond that the denoised maps show what the network expects "
+        "and noise; leave the cut-off to the FSC"
+    )
+
+
+def _last_shell(curve: npt.NDArray[np.float64]) -> int:
+    """The last shell before a curve first falls below 0.143."""
+    below = np.flatnonzero(curve[1:] < NYQUIST_THRESHOLD) + 1
+    return int(below[0]) - 1 if below.size else len(curve) - 1
+
+
 def _spectrum_warnings(half: Array, curves: FscCurves, name: str) -> list[str]:
     power = radial_power(half)
     if len(power) != len(curves.decisive):
         return []
     found = []
-    below = np.flatnonzero(curves.decisive[1:] < NYQUIST_THRESHOLD) + 1
-    edge = int(below[0]) if below.size else len(power) - 1
+    edge = min(_last_shell(curves.decisive) + 1, len(power) - 1)
     tail = np.median(power[-max(len(power) // 10, 1) :])
     if tail < FILTERED_POWER_RATIO * power[max(edge - 1, 1)]:
         found.append(

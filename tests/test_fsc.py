@@ -41,6 +41,21 @@ def test_the_fsc_follows_its_definition_over_the_whole_transform() -> None:
         assert ours[shell] == pytest.approx(expected, abs=1e-5)
 
 
+def test_like_relion_every_element_of_the_half_spectrum_counts_once() -> None:
+    a, b = np.fft.rfftn(noise(1)), np.fft.rfftn(noise(2) + noise(1))
+    index = np.fft.fftfreq(SIDE, 1 / SIDE)
+    radius = np.sqrt(
+        index[:, None, None] ** 2 + index[:, None] ** 2 + np.arange(SIDE // 2 + 1) ** 2
+    )
+    ours = fsc(noise(1), noise(2) + noise(1), like_relion=True)
+    for shell in range(1, SIDE // 2 + 1):
+        s = np.rint(radius) == shell
+        expected = (a[s] * b[s].conj()).real.sum() / np.sqrt(
+            (abs(a[s]) ** 2).sum() * (abs(b[s]) ** 2).sum()
+        )
+        assert ours[shell] == pytest.approx(expected, abs=1e-5)
+
+
 def test_the_zeroth_shell_is_one_whatever_the_means() -> None:
     assert fsc(noise(0) + 5, noise(1) - 5)[0] == 1
 
@@ -60,6 +75,17 @@ def test_randomised_phases_keep_amplitudes_and_low_shells_of_a_real_map() -> Non
     np.testing.assert_allclose(fourier.forward(fourier.inverse(after)), after, atol=2e-3)
     beyond = fsc(noise(3), fourier.inverse(after))[8:]
     assert np.abs(beyond).max() < 0.2
+
+
+def test_a_part_of_the_first_shell_can_keep_its_phases() -> None:
+    before = fourier.forward(noise(3))
+    after = before.copy()
+    randomise_phases(after, 6, np.random.default_rng(0), whole_shells=False)
+    radius = np.sqrt(np.stack([fourier.squared_radius_of_plane(SIDE, z) for z in range(SIDE)]))
+    np.testing.assert_array_equal(after[radius < 6], before[radius < 6])
+    changed = np.abs(after - before) > 1e-3 * np.abs(before)
+    # Of random phases one in a thousand is as good as unchanged.
+    assert changed[radius >= 6].mean() > 0.99
 
 
 def test_a_tight_mask_on_noise_correlates_and_the_correction_takes_it_out() -> None:

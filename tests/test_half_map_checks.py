@@ -8,8 +8,9 @@ import pytest
 
 from blush_onnx import InputError
 from blush_onnx.boxes import EvenCube
-from blush_onnx.fsc import FscCurves, fsc
+from blush_onnx.fsc import FscCurves, fsc, solvent_corrected
 from blush_onnx.half_map_checks import check_halves, half_map_warnings, radial_power
+from blush_onnx.masks import radial_mask
 from blush_onnx.volume_io import MapFile, read_map
 from tests.conftest import Volume, blob_and_noise, write_mrc
 
@@ -111,6 +112,48 @@ def test_the_decisive_curve_decides() -> None:
         SIDE, VOXEL_SIZE, unmasked=np.full(SIDE // 2 + 1, 0.9), corrected=falling
     )
     assert not any("Nyquist" in text for text in half_map_warnings(*halves(0.5), curves))
+
+
+def masked_warnings(pair: Halves, mask: Volume) -> list[str]:
+    return half_map_warnings(*pair, solvent_corrected(*pair, mask, VOXEL_SIZE))
+
+
+def thresholded(pair: Halves, share: float) -> Volume:
+    """1 in the voxels of the highest density, as by a threshold that was set too high."""
+    mean = filtered(pair[0] + pair[1], np.exp(-((np.arange(SIDE // 2 + 1) / 12) ** 2)))
+    return (mean > np.quantile(mean, 1 - share)).astype(np.float32)
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.3, 1])
+@pytest.mark.parametrize("radius", [22, 26])
+def test_a_soft_wide_mask_raises_no_warning(noise: float, radius: float) -> None:
+    assert masked_warnings(halves(noise), radial_mask(SIDE, radius, 8)) == []
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.3])
+@pytest.mark.parametrize("share", [0.01, 0.03])
+def test_a_mask_that_follows_the_density_is_noticed(noise: float, share: float) -> None:
+    pair = halves(noise)
+    found = masked_warnings(pair, thresholded(pair, share))
+    assert any(text.startswith("the mask is too tight or its edge too sharp") for text in found)
+
+
+def test_a_mask_beside_the_particle_is_noticed() -> None:
+    mask = np.roll(radial_mask(SIDE, 10, 6), 26, axis=(0, 1, 2))
+    found = masked_warnings(halves(0.2), mask)
+    assert any("does not lie on it" in text for text in found)
+
+
+@pytest.mark.parametrize(("factor", "warned"), [(0.8, True), (0.999, False), (1.3, False)])
+def test_a_cut_off_beyond_the_half_maps_resolution_is_noticed(
+    factor: float, warned: bool
+) -> None:
+    pair = halves(0.2)
+    curves = FscCurves(SIDE, VOXEL_SIZE, unmasked=fsc(*pair))
+    supported = curves.resolution()
+    found = half_map_warnings(*pair, curves, cut_off=factor * supported)
+    assert any("is better than the half-maps support" in text for text in found) is warned
+    assert half_map_warnings(*pair, curves) == []
 
 
 def test_the_power_of_white_noise_is_the_same_in_every_shell() -> None:

@@ -26,14 +26,43 @@ def ball(folder: Path) -> Path:
     return write_mrc(folder / "mask.mrc", np.clip(16 - radius, 0, 1).astype(np.float32))
 
 
-def test_a_table_is_printed(half_maps: Halves, tmp_path: Path) -> None:
-    done = run_cli("fsc", *half_maps, "--out", tmp_path / "fsc.csv")
+def test_the_curves_are_drawn(half_maps: Halves, tmp_path: Path) -> None:
+    done = run_cli("fsc", *half_maps, "--out", tmp_path / "fsc.csv", env={"COLUMNS": "60"})
     assert done.returncode == 0
     assert done.stderr == ""
     lines = done.stdout.splitlines()
+    assert lines[0].startswith("   1.0 │")
+    assert any("●" in line for line in lines[:16])
+    assert any(line.startswith(" 0.143 │") for line in lines)
+    assert "● unmasked" in done.stdout
+    assert max(map(len, lines[:19])) == 60
+    assert lines[-1] == f"Written to {tmp_path / 'fsc.csv'}"
+
+
+def test_a_terminal_without_unicode_gets_plain_characters(
+    half_maps: Halves, tmp_path: Path
+) -> None:
+    done = run_cli(
+        "fsc", *half_maps, "--out", tmp_path / "fsc.csv", env={"PYTHONIOENCODING": "ascii"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.isascii()
+    assert "* unmasked" in done.stdout
+    assert " A (unmasked)" in done.stdout
+
+
+def test_quiet_leaves_the_plot_out(half_maps: Halves, tmp_path: Path) -> None:
+    done = run_cli("fsc", *half_maps, "--out", tmp_path / "fsc.csv", "--quiet")
+    assert [line.split()[0] for line in done.stdout.splitlines()] == [
+        "Resolution", "Resolution", "Written",
+    ]
+
+
+def test_a_table_is_printed_on_demand(half_maps: Halves, tmp_path: Path) -> None:
+    done = run_cli("fsc", *half_maps, "--out", tmp_path / "fsc.csv", "--table")
+    lines = done.stdout.splitlines()
     assert lines[0].split() == ["shell", "resolution_angstrom", "unmasked"]
     assert [line.split()[0] for line in lines[1 : SHELLS + 1]] == [str(i) for i in range(SHELLS)]
-    assert lines[-1] == f"Written to {tmp_path / 'fsc.csv'}"
 
 
 def test_the_resolution_is_printed_at_two_thresholds(
@@ -69,6 +98,111 @@ def test_a_mask_adds_the_corrected_curve(half_maps: Halves, tmp_path: Path) -> N
     assert len(found) == SHELLS
     assert "(solvent-corrected)" in done.stdout
     assert "Phases randomised from shell" in done.stdout
+
+
+def test_like_relion_changes_the_count_alone(half_maps: Halves, tmp_path: Path) -> None:
+    out = tmp_path / "fsc.csv"
+    run_cli("fsc", *half_maps, "--out", out, "--like-relion")
+    found = [float(r["unmasked"]) for r in rows(out)]
+    with mrcfile.open(half_maps[0]) as first, mrcfile.open(half_maps[1]) as second:
+        expected = fsc(first.data, second.data, like_relion=True)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_xml_for_emdb_holds_the_curve_that_decides(
+    half_maps: Halves, tmp_path: Path
+) -> None:
+    out, xml = tmp_path / "fsc.csv", tmp_path / "deposit" / "fsc.xml"
+    done = run_cli(
+        "fsc", *half_maps, "--mask", ball(tmp_path), "--out", out, "--xml", xml
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"Written to {out} and {xml}"
+    values = [float(text.split("<")[0]) for text in xml.read_text().split("<y>")[1:]]
+    expected = [float(r["solvent_corrected"]) for r in rows(out)]
+    np.testing.assert_allclose(values, expected, atol=2e-6)
+
+
+def test_both_files_go_into_one_folder(half_maps: Halves, tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    done = run_cli("fsc", *half_maps, "--out", folder / "a.csv", "--xml", folder / "a.xml")
+    assert done.returncode == 0, done.stderr
+    assert listing(folder) == ["a.csv", "a.xml"]
+
+
+def test_one_file_for_both_is_wrong_usage(half_maps: Halves, tmp_path: Path) -> None:
+    out = tmp_path / "fsc"
+    done = run_cli("fsc", *half_maps, "--out", out, "--xml", out)
+    assert done.returncode == 2
+    assert not out.exists()
+
+
+def test_an_existing_xml_is_not_replaced(half_maps: Halves, tmp_path: Path) -> None:
+    xml, out = tmp_path / "fsc.xml", tmp_path / "fsc.csv"
+    xml.write_text("precious")
+    done = run_cli("fsc", *half_maps, "--out", out, "--xml", xml)
+    assert_fails(done, "fsc.xml exists already")
+    assert xml.read_text() == "precious"
+    assert not out.exists()
+
+
+def test_an_input_is_never_replaced(half_maps: Halves, tmp_path: Path) -> None:
+    before = half_maps[0].read_bytes()
+    done = run_cli("fsc", *half_maps, "--out", half_maps[0], "--overwrite", cwd=tmp_path)
+    assert_fails(done, "is an input and would be replaced")
+    assert half_maps[0].read_bytes() == before
+
+
+ATOM = (
+    "ATOM  {n:>5}  CA  GLY A{n:>4}    {x:8.3f}{y:8.3f}{z:8.3f}  1.00 50.00           C  \n"
+)
+
+
+def write_atoms(path: Path, shift: float = 0) -> Path:
+    places = np.random.default_rng(0).uniform(28, 52, (40, 3)) + shift
+    path.write_text(
+        "".join(ATOM.format(n=n, x=x, y=y, z=z) for n, (x, y, z) in enumerate(places, 1)) + "END\n"
+    )
+    return path
+
+
+def test_an_atomic_model_adds_its_curve(tmp_path: Path) -> None:
+    from blush_onnx.validation.model_map import model_density
+
+    model = write_atoms(tmp_path / "model.pdb")
+    density = model_density(model, (40, 40, 40), 2.0)
+    halves = [
+        write_mrc(
+            tmp_path / f"half{seed}.mrc",
+            density + np.float32(0.1 * density.std()) * blob_and_noise((40, 40, 40), seed, 1),
+        )
+        for seed in (1, 2)
+    ]
+    out = tmp_path / "fsc.csv"
+    done = run_cli("fsc", *halves, "--atomic-model", model, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert float(rows(out)[8]["map_to_model"]) > 0.9
+    assert "Map to model at 0.5: " in done.stdout
+    assert "× map to model" in done.stdout or "○ map to model" in done.stdout
+
+
+def test_an_atomic_model_outside_the_map_fails(half_maps: Halves, tmp_path: Path) -> None:
+    model = write_atoms(tmp_path / "model.pdb", 500)
+    out = tmp_path / "fsc.csv"
+    done = run_cli("fsc", *half_maps, "--atomic-model", model, "--out", out)
+    assert_fails(done, "only 0% of its atoms lie inside the box")
+    assert not out.exists()
+
+
+def test_suspicious_halves_are_warned_about(tmp_path: Path) -> None:
+    first, second = blob_and_noise((40, 40, 40), 1), blob_and_noise((40, 40, 40), 2)
+    halves = [
+        write_mrc(tmp_path / "half1.mrc", first),
+        write_mrc(tmp_path / "half2.mrc", first + 0.1 * second),
+    ]
+    done = run_cli("fsc", *halves, "--out", tmp_path / "fsc.csv")
+    assert done.returncode == 0
+    assert done.stderr.startswith("Warning: the FSC does not fall below 0.143")
 
 
 def test_the_table_lies_in_the_working_folder_by_default(

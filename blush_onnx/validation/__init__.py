@@ -1,0 +1,1 @@
+"""Whether a map can be believed: masks, local resolution, tests for overfitting."""
