@@ -27,6 +27,10 @@ COMMANDS = {
         "benchmarks.reconstruction:reconstruction",
         "Time and memory of one reconstruction.",
     ),
+    "solvent-masks": (
+        "benchmarks.solvent_masks:solvent_masks",
+        "The solvent mask made from the network's own, against one made from the atoms.",
+    ),
 }
 
 
