@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -39,6 +40,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("openvino"):
         found = importlib.util.find_spec("openvino") is not None
         need("openvino", found, "OpenVINO is not installed")
+    if item.get_closest_marker("browser"):
+        found = importlib.util.find_spec("playwright") is not None
+        need("browser", found, "Playwright's Python package is not installed")
+        need("browser", shutil.which("chromium") is not None, "chromium is not on PATH")
     if item.get_closest_marker("gpu"):
         import onnxruntime
 

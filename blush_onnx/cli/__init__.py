@@ -13,6 +13,7 @@ COMMANDS = {
     for name, text in (
         ("denoise", "Denoise two half-maps into two references, or one map."),
         ("fsc", "FSC of two half-maps, optionally solvent-corrected."),
+        ("validate", "Test two half-maps and their denoising, and write a report to look at."),
         ("relion", "Do the jobs of RELION 3.1 to 5 (--external_reconstruct, --blush, External)."),
         ("serve", "Keep a model loaded and denoise for programs in other languages."),
         ("models", "List, fetch, import, check and remove models."),

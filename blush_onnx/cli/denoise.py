@@ -17,10 +17,12 @@ from blush_onnx.cli.options import (
     precision_option,
     provider_option,
     require_gpu_option,
+    rotations_option,
     stride_options,
     threads_option,
 )
 from blush_onnx.cli.output_folder import OutputFolder
+from blush_onnx.cli.page import PAGE, write_page_beside
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +37,8 @@ HALF_FILES = ("denoised_1.mrc", "denoised_2.mrc", "denoised.mrc", "mask.mrc", "r
 MAP_FILES = ("denoised.mrc", "mask.mrc", "report.json")
 REFERENCE_LABEL = "blush-onnx {}: denoised reference, no half-map; not for deposition or FSC"
 MASK_LABEL = "blush-onnx {}: solvent mask of the network"
+SPREAD_FILE = "spread.mrc"
+SPREAD_LABEL = "blush-onnx {}: standard deviation over orientations"
 
 _MASKS = {"fsc": "mask", "network": "denoise_mask"}
 _PATH = click.Path(path_type=Path, readable=False)
@@ -65,6 +69,7 @@ Examples:
     help="Diameter of the spherical mask. Default: the largest sphere in the box.",
 )
 @stride_options()
+@rotations_option()
 @batch_size_option()
 @threads_option("the processors this process may use")
 @provider_option()
@@ -79,11 +84,15 @@ Examples:
     "--cut-off", type=float, metavar="Å",
     help="Cut the denoised maps off at this resolution, in place of the one read off the FSC.",
 )
+@click.option(
+    "--report", is_flag=True,
+    help="Also write report.html: one page of pictures, curves, settings and warnings.",
+)
 @click.option("--quiet", is_flag=True, help="No progress bar and no table.")
 @click.option("--overwrite", is_flag=True, help="Replace existing results.")
 @debug_option
 def denoise(
-    maps: tuple[Path, ...], out: Path, quiet: bool, overwrite: bool, **options: Any
+    maps: tuple[Path, ...], out: Path, report: bool, quiet: bool, overwrite: bool, **options: Any
 ) -> None:
     """Denoise two unfiltered half-maps into two references for refinement, or one map.
 
@@ -96,7 +105,9 @@ def denoise(
     report.json. The results are references, not half-maps: never deposit them as
     half-maps, and never take an FSC between them.
     """
-    run_denoise(maps, out, options, _Progress(quiet), overwrite=overwrite, table=not quiet)
+    run_denoise(
+        maps, out, options, _Progress(quiet), overwrite=overwrite, table=not quiet, report=report
+    )
 
 
 def run_denoise(
@@ -107,6 +118,7 @@ def run_denoise(
     *,
     overwrite: bool,
     table: bool,
+    report: bool = False,
 ) -> list[str]:
     """Denoise two half-maps or one map into a folder.
 
@@ -123,6 +135,8 @@ def run_denoise(
         Whether existing results may be replaced.
     table : bool
         Print a few lines on what was done.
+    report : bool
+        Also write a page to look at.
 
     Returns
     -------
@@ -130,7 +144,15 @@ def run_denoise(
         Names of the files in `out`.
     """
     _check_usage(maps, options)
-    with OutputFolder(out, HALF_FILES if len(maps) == 2 else MAP_FILES, overwrite) as folder:
+    names = HALF_FILES if len(maps) == 2 else MAP_FILES
+    if options["rotations"] > 1:
+        names = (*names, SPREAD_FILE)
+    if report:
+        from blush_onnx.report.page import require_packages
+
+        require_packages()
+        names = (*names, PAGE)
+    with OutputFolder(out, names, overwrite, (*HALF_FILES, SPREAD_FILE, PAGE)) as folder:
         folder.require_other_than([*maps, *(options[m] for m in _MASKS.values() if options[m])])
         run = _Run(maps, options)
         folder.require_space(4 * run.inputs[0].data.size * len(folder.names))
@@ -210,6 +232,7 @@ class _Run:
         shared: dict[str, Any] = {
             "denoiser": self.denoiser, "stride": o["stride"], "cut_off": o["cut_off"],
             "particle_diameter": o["particle_diameter"], "progress": progress,
+            "rotations": o["rotations"],
             "mask": self.masks.get("network"),
         }
         if len(arrays) == 2:
@@ -218,7 +241,9 @@ class _Run:
                 spectral_trailing=not o["no_spectral_trailing"], **shared,
             )
             self.result = halves
-            self.warnings += half_map_warnings(arrays[0], arrays[1], halves.fsc)
+            self.warnings += half_map_warnings(
+                arrays[0], arrays[1], halves.fsc, cut_off=o["cut_off"]
+            )
         else:
             self.result = regularise_class(arrays[0], size, **shared)
         self.warnings += self.result.warnings
@@ -240,21 +265,48 @@ class _Run:
             }
         else:
             maps["denoised.mrc"] = result.map
+        if result.spread is not None:
+            maps[SPREAD_FILE] = result.spread
         for name, data in maps.items():
-            label = MASK_LABEL if name == "mask.mrc" else REFERENCE_LABEL
+            label = {"mask.mrc": MASK_LABEL, SPREAD_FILE: SPREAD_LABEL}.get(name, REFERENCE_LABEL)
             like = self.inputs[1 if name == "denoised_2.mrc" else 0]
             volume_io.write_map(folder.path(name), data, like, label.format(__version__))
         self.seconds["write"] = time.perf_counter() - start
         o = {**self.options, "spectral_trailing": not self.options["no_spectral_trailing"]}
         del o["no_spectral_trailing"]
         o["device"] = o["device"][0] if len(o["device"]) == 1 else list(o["device"])
-        report = record.denoise_record(
+        found = record.denoise_record(
             inputs=self.inputs, masks=self.mask_files,
             settings={k: str(v) if isinstance(v, Path) else v for k, v in o.items()},
             denoiser=self.denoiser, model=self.model, result=result, files=folder.names,
             seconds=self.seconds, warnings=self.warnings,
         )
-        folder.write_text("report.json", record.as_json(report))
+        if PAGE in folder.names:
+            write_page_beside(folder, found, self.warnings, lambda: self._page(found))
+        folder.write_text("report.json", record.as_json(found))
+
+    def _page(self, found: dict[str, Any]) -> str:
+        """The report that people look at."""
+        import numpy as np
+
+        from blush_onnx import Regularised
+        from blush_onnx.report.denoising import denoise_content
+        from blush_onnx.report.maps import ReportMaps
+        from blush_onnx.report.page import write_page
+
+        result = self.result
+        first, last = self.inputs[0].data, self.inputs[-1].data
+        maps = ReportMaps(
+            before=first if first is last else np.float32(0.5) * (first + last),
+            after=result.average if isinstance(result, Regularised) else result.map,
+            voxel_size=self.inputs[0].voxel_size,
+            solvent_mask=result.solvent_mask,
+            cut_off_angstrom=result.cut_off_angstrom,
+            fsc_mask=self.masks.get("fsc"),
+            fsc=result.fsc if isinstance(result, Regularised) else None,
+            spread=result.spread,
+        )
+        return write_page(denoise_content(found, maps))
 
     def print_table(self, folder: OutputFolder) -> None:
         """A few lines on what was done."""
@@ -272,6 +324,7 @@ class _Run:
         rows += [
             ("Cut-off", self._cut_off_text()),
             ("Patches", f"{count * network.patches} ({count * network.patches_skipped} skipped)"),
+            *self._rotations_row(),
             ("Model", f"{self.model.config.name} ({self.model.path.parent})"),
             ("Engine", f"{engine.library}, {engine.provider} ({engine.reason})"),
             ("Seconds", ", ".join(f"{k} {v:.1f}" for k, v in self.seconds.items())),
@@ -279,6 +332,12 @@ class _Run:
         ]
         for name, text in rows:
             click.echo(f"{name:<18} {text}")
+
+    def _rotations_row(self) -> list[tuple[str, str]]:
+        count = self.options["rotations"]
+        if count == 1:
+            return []
+        return [("Rotations", f"{count} orientations averaged, {count} times the time of one")]
 
     def _cut_off_text(self) -> str:
         from blush_onnx import Regularised

@@ -10,6 +10,7 @@ import click
 from blush_onnx.engines import PROVIDER_NAMES
 from blush_onnx.engines.base import PRECISIONS
 from blush_onnx.patches import STRIDES
+from blush_onnx.rotations import MOST_ORIENTATIONS
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -59,6 +60,17 @@ def threads_option(default: str) -> Decorator:
     """``--threads``, with what its default is in words."""
     return click.option(
         "--threads", type=int, metavar="N", help=f"CPU threads. [default: {default}]"
+    )
+
+
+def rotations_option() -> Decorator:
+    """``--rotations``."""
+    return click.option(
+        "--rotations", type=click.IntRange(1, MOST_ORIENTATIONS), default=1, show_default=True,
+        metavar="N",
+        help="Average over N orientations of the map, up to 24 rotations of the cube and 24 more "
+        "with a mirror, and write spread.mrc, the standard deviation over them: where it is high, "
+        "the answer depends on how one looks. Takes N times the time.",
     )
 
 

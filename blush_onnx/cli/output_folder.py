@@ -25,12 +25,17 @@ class OutputFolder:
         Files that will be written.
     overwrite : bool
         Whether existing files of these names may be replaced.
+    replaces : sequence of str
+        Files of an earlier run that would belong to nothing: removed when these appear.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str], overwrite: bool) -> None:
+    def __init__(
+        self, folder: Path, names: Sequence[str], overwrite: bool, replaces: Sequence[str] = ()
+    ) -> None:
         self.folder = folder
         self.names = list(names)
         self._overwrite = overwrite
+        self._replaces = tuple(replaces)
         self._made: list[Path] = []
         self._staging: Path | None = None
 
@@ -114,6 +119,11 @@ class OutputFolder:
                 f"cannot write {self.folder / name}: {error.strerror or error}"
             ) from error
 
+    def withdraw(self, name: str) -> None:
+        """Do without one of the files after all."""
+        self.path(name).unlink(missing_ok=True)
+        self.names.remove(name)
+
     def path(self, name: str) -> Path:
         """Where to write one of the files for now."""
         if self._staging is None or name not in self.names:
@@ -125,6 +135,8 @@ class OutputFolder:
             try:
                 for name in self.names:
                     self.path(name).replace(self.folder / name)
+                for name in set(self._replaces if self._overwrite else ()) - set(self.names):
+                    (self.folder / name).unlink(missing_ok=True)
             except OSError as error:
                 raise OutputError(
                     f"cannot write to the folder {self.folder}: {error.strerror or error}"

@@ -124,6 +124,7 @@ def external(
             click.echo(f"{options['threads']} threads (--j), of {usable} that may be used")
         options["device"] = ((EngineRequest(gpu=gpu).card_numbers() or [0])[0],)
         options |= {"denoise_mask": None, "no_spectral_trailing": False, "cut_off": None}
+        options["rotations"] = 1
         maps = _maps(half1 or in_3dref, half2)
         if len(maps) == 1 and options["mask"]:
             click.echo(f"{options['mask']} is not used: a single map has no FSC")
