@@ -26,6 +26,16 @@ MAKE_ONE = "give a mask made another way, or go without"
 
 
 @dataclass(frozen=True)
+class MaskShape:
+    """How a solvent mask is made; as for :func:`solvent_mask`."""
+
+    threshold: float = THRESHOLD
+    extend_angstrom: float = EXTEND
+    soft_edge_angstrom: float = SOFT_EDGE
+    smallest_part: float = SMALLEST_PART
+
+
+@dataclass(frozen=True)
 class SolventMask:
     """A soft mask around what the network takes for ordered structure.
 

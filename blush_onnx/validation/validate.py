@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -26,7 +26,7 @@ from blush_onnx.validation.local_resolution import LocalResolution, local_resolu
 from blush_onnx.validation.model_map import Point, model_fsc
 from blush_onnx.validation.overfitting import RandomisationTest, randomisation_test
 from blush_onnx.validation.repeats import Repeats, repeat_denoising
-from blush_onnx.validation.solvent_mask import SolventMask, solvent_mask
+from blush_onnx.validation.solvent_mask import MaskShape, SolventMask, solvent_mask
 from blush_onnx.validation.symptoms import (
     CurveSymptoms,
     SolventCorrelation,
@@ -159,6 +159,7 @@ def validate(
     mask: Array | None = None,
     denoising: Denoising | None = None,
     checks: Checks = Checks(),  # noqa: B008 - frozen
+    mask_shape: MaskShape = MaskShape(),  # noqa: B008
     origin: Point = (0.0, 0.0, 0.0),
     workers: int = 1,
     told: Told = lambda _part, _done, _total: None,
@@ -179,6 +180,8 @@ def validate(
     denoising : Denoising, optional
         None: the half-maps alone are looked at.
     checks : Checks
+    mask_shape : MaskShape
+        Of the mask that is made of the network's.
     origin : (float, float, float)
         Position of the first voxel, (x, y, z) in Å, for the atomic model.
     workers : int
@@ -207,7 +210,7 @@ def validate(
             spectral_trailing=denoising.spectral_trailing, **denoising.arguments(),
         )
         regularised = found
-    chosen, source, automatic, trouble = _choose_mask(mask, regularised, voxel_size)
+    chosen, source, automatic, trouble = _choose_mask(mask, regularised, voxel_size, mask_shape)
     curves = half_map_fsc(half_map_1, half_map_2, voxel_size, chosen)
     directions = directional_fsc(half_map_1, half_map_2, voxel_size, chosen)
     symptoms = _symptoms(half_map_1, half_map_2, curves, chosen)
@@ -264,13 +267,13 @@ class _Clock:
 
 
 def _choose_mask(
-    given: Array | None, regularised: Regularised | None, voxel_size: float
+    given: Array | None, regularised: Regularised | None, voxel_size: float, shape: MaskShape
 ) -> tuple[Array | None, Literal["given", "network"] | None, SolventMask | None, list[str]]:
     """The mask of the FSC, whose it is, the automatic one, and why there is none."""
     automatic, trouble = None, []
     if regularised is not None:
         try:
-            automatic = solvent_mask(regularised.solvent_mask, voxel_size)
+            automatic = solvent_mask(regularised.solvent_mask, voxel_size, **asdict(shape))
         except InputError as error:
             trouble.append(f"no mask could be made of the network's: {error}")
     if given is not None:
