@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from blush_onnx.cli.loading import load_denoiser, read_masks, settings_of
 from blush_onnx.cli.output_folder import OutputFolder
 from blush_onnx.cli.page import PAGE, write_page_beside
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from blush_onnx import Denoiser, Regularised, RegularisedClass
     from blush_onnx.denoiser import Progress
     from blush_onnx.models import Model
@@ -24,8 +22,6 @@ SPREAD_FILE = "spread.mrc"
 REFERENCE_LABEL = "blush-onnx {}: denoised reference, no half-map; not for deposition or FSC"
 MASK_LABEL = "blush-onnx {}: solvent mask of the network"
 SPREAD_LABEL = "blush-onnx {}: standard deviation over orientations"
-MASKS = {"fsc": "mask", "network": "denoise_mask"}
-"""Role of a mask to its option."""
 
 
 class DenoiseRun:
@@ -47,32 +43,17 @@ class DenoiseRun:
         if len(maps) == 2:
             half_map_checks.check_halves(*self.inputs)
         self.warnings += filter(None, map(half_map_checks.denoised_already, self.inputs))
-        self.masks: dict[str, npt.NDArray[np.float32]] = {}
-        self.mask_files: dict[str, tuple[str, str]] = {}
-        for role, option in MASKS.items():
-            if options[option]:
-                self.masks[role], digest = volume_io.read_mask(options[option], self.inputs[0])
-                self.mask_files[role] = (str(options[option]), digest)
+        self.masks, self.mask_files = read_masks(options, self.inputs[0])
         self.seconds["read"] = time.perf_counter() - start
 
     def compute(self, progress: Progress) -> None:
         """Load the model and denoise."""
-        from blush_onnx import Denoiser, models, regularise, regularise_class
-        from blush_onnx.engines.base import EngineSettings
-        from blush_onnx.errors import EngineError
+        from blush_onnx import regularise, regularise_class
         from blush_onnx.half_map_checks import half_map_warnings
 
         start = time.perf_counter()
         o = self.options
-        self.model = models.load_model(o["model"])
-        self.denoiser = Denoiser.from_model(
-            self.model,
-            EngineSettings(o["provider"], o["device"], o["threads"], o["precision"]),
-            batch_size=o["batch_size"],
-        )
-        engine = self.denoiser.engine.description
-        if o["require_gpu"] and not engine.is_gpu:
-            raise EngineError(f"--require-gpu, but {engine.provider} was taken ({engine.reason})")
+        self.model, self.denoiser = load_denoiser(o)
         self.seconds["load"] = time.perf_counter() - start
 
         start = time.perf_counter()
@@ -123,12 +104,9 @@ class DenoiseRun:
             like = self.inputs[1 if name == "denoised_2.mrc" else 0]
             volume_io.write_map(folder.path(name), data, like, label.format(__version__))
         self.seconds["write"] = time.perf_counter() - start
-        o = {**self.options, "spectral_trailing": not self.options["no_spectral_trailing"]}
-        del o["no_spectral_trailing"]
-        o["device"] = o["device"][0] if len(o["device"]) == 1 else list(o["device"])
         found = record.denoise_record(
             inputs=self.inputs, masks=self.mask_files,
-            settings={k: str(v) if isinstance(v, Path) else v for k, v in o.items()},
+            settings=settings_of(self.options),
             denoiser=self.denoiser, model=self.model, result=result, files=folder.names,
             seconds=self.seconds, warnings=self.warnings,
         )

@@ -15,6 +15,46 @@ from blush_onnx.rotations import MOST_ORIENTATIONS
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
+def denoising_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """How a map is denoised, but for its masks: model, particle, patches, orientations, engine."""
+    return _all(
+        model_option(),
+        click.option(
+            "--voxel-size", type=float, metavar="Å", help="In place of the files' headers."
+        ),
+        click.option(
+            "--particle-diameter", type=float, metavar="Å",
+            help="Diameter of the spherical mask. Default: the largest sphere in the box.",
+        ),
+        stride_options(),
+        rotations_option(),
+        engine_options,
+    )(command)
+
+
+def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What evaluates the network, and how."""
+    return _all(
+        batch_size_option(),
+        threads_option("the processors this process may use"),
+        provider_option(),
+        device_option(),
+        precision_option(),
+        require_gpu_option(),
+    )(command)
+
+
+def _all(*options: Decorator) -> Decorator:
+    """Several options as one decorator, in the order in which they are listed."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
 def model_option(*names: str) -> Decorator:
     """``--model``; `names` are other spellings of it."""
     return click.option(

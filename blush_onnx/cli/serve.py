@@ -8,15 +8,7 @@ from typing import Any
 import click
 
 from blush_onnx.cli.failures import debug_option
-from blush_onnx.cli.options import (
-    batch_size_option,
-    device_option,
-    model_option,
-    precision_option,
-    provider_option,
-    require_gpu_option,
-    threads_option,
-)
+from blush_onnx.cli.options import engine_options, model_option
 
 
 @click.command(
@@ -34,12 +26,7 @@ Examples:
     "(mode 0600).",
 )
 @model_option()
-@batch_size_option()
-@threads_option("the processors this process may use")
-@provider_option()
-@device_option()
-@precision_option()
-@require_gpu_option()
+@engine_options
 @click.option(
     "--largest-message", type=click.FloatRange(0.001, 1024), default=4.0, show_default=True,
     metavar="GIB", help="Refuse volumes larger than this in one message.",
@@ -55,27 +42,15 @@ def serve(
     """
     if stdio == (socket is not None):
         raise click.UsageError("give --stdio or --socket PATH, one of the two.")
-    from blush_onnx import Denoiser
-    from blush_onnx.errors import EngineError
+    from blush_onnx.cli.loading import load_denoiser
     from blush_onnx.server.serve import own_stdio, serve_socket, serve_stdio
-
-    def load() -> Denoiser:
-        denoiser = Denoiser.load(
-            options["model"], provider=options["provider"], device=options["device"],
-            threads=options["threads"], precision=options["precision"],
-            batch_size=options["batch_size"],
-        )
-        engine = denoiser.engine.description
-        if options["require_gpu"] and not engine.is_gpu:
-            raise EngineError(f"--require-gpu, but {engine.provider} was taken ({engine.reason})")
-        return denoiser
 
     limit = int(largest_message * 2**30)
     if socket is None:
         with own_stdio() as (incoming, outgoing):
-            serve_stdio(incoming, outgoing, load(), limit)
+            serve_stdio(incoming, outgoing, load_denoiser(options)[1], limit)
         return
-    denoiser = load()
+    _, denoiser = load_denoiser(options)
     engine = denoiser.engine.description.in_words()
     serve_socket(
         socket, denoiser, limit,

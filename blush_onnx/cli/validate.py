@@ -9,17 +9,7 @@ from typing import Any
 import click
 
 from blush_onnx.cli.failures import debug_option
-from blush_onnx.cli.options import (
-    batch_size_option,
-    device_option,
-    model_option,
-    precision_option,
-    provider_option,
-    require_gpu_option,
-    rotations_option,
-    stride_options,
-    threads_option,
-)
+from blush_onnx.cli.options import denoising_options
 from blush_onnx.cli.output_folder import OutputFolder
 from blush_onnx.cli.page import PAGE
 from blush_onnx.cli.validate_run import LABELS, ValidateRun
@@ -80,20 +70,7 @@ Examples:
     "--denoise-mask", type=_PATH, metavar="MRC",
     help="Where the network looks, in place of a sphere.",
 )
-@model_option()
-@click.option("--voxel-size", type=float, metavar="Å", help="In place of the files' headers.")
-@click.option(
-    "--particle-diameter", type=float, metavar="Å",
-    help="Diameter of the spherical mask. Default: the largest sphere in the box.",
-)
-@stride_options()
-@rotations_option()
-@batch_size_option()
-@threads_option("the processors this process may use")
-@provider_option()
-@device_option()
-@precision_option()
-@require_gpu_option()
+@denoising_options
 @click.option(
     "--no-spectral-trailing", is_flag=True,
     help="Validate a denoising that keeps what lies beyond the cut-off.",

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from blush_onnx.cli.loading import load_denoiser, read_masks, settings_of
 from blush_onnx.cli.output_folder import OutputFolder
 from blush_onnx.cli.page import write_page_beside
 from blush_onnx.cli.terminal import echo, plot_fsc
@@ -52,12 +53,7 @@ class ValidateRun:
         ]
         half_map_checks.check_halves(*self.inputs)
         self.warnings = list(filter(None, map(half_map_checks.denoised_already, self.inputs)))
-        self.masks: dict[str, Any] = {}
-        self.mask_files: dict[str, tuple[str, str]] = {}
-        for role, option in (("fsc", "mask"), ("network", "denoise_mask")):
-            if options[option]:
-                self.masks[role], digest = volume_io.read_mask(options[option], self.inputs[0])
-                self.mask_files[role] = (str(options[option]), digest)
+        self.masks, self.mask_files = read_masks(options, self.inputs[0])
         self.seconds = {"read": time.perf_counter() - start}
 
     def compute(self, progress: Told) -> None:
@@ -86,21 +82,10 @@ class ValidateRun:
         self.warnings += self.found.warnings
 
     def _denoising(self) -> Denoising:
-        from blush_onnx import Denoiser, models
-        from blush_onnx.engines.base import EngineSettings
-        from blush_onnx.errors import EngineError
         from blush_onnx.validation.validate import Denoising
 
         o = self.options
-        self.model = models.load_model(o["model"])
-        self.denoiser = Denoiser.from_model(
-            self.model,
-            EngineSettings(o["provider"], o["device"], o["threads"], o["precision"]),
-            batch_size=o["batch_size"],
-        )
-        engine = self.denoiser.engine.description
-        if o["require_gpu"] and not engine.is_gpu:
-            raise EngineError(f"--require-gpu, but {engine.provider} was taken ({engine.reason})")
+        self.model, self.denoiser = load_denoiser(o)
         return Denoising(
             self.denoiser, self.masks.get("network"), self.masks.get("fsc"),
             o["particle_diameter"], None, not o["no_spectral_trailing"], o["stride"],
@@ -126,13 +111,9 @@ class ValidateRun:
         length = found.fsc.box_size * found.fsc.voxel_size
         folder.write_text("fsc.csv", fsc_files.as_csv(*fsc_files.curve_rows(curves, length)))
         folder.write_text("fsc.xml", fsc_files.as_emdb_xml(found.fsc))
-        o = {**self.options, "spectral_trailing": not self.options["no_spectral_trailing"]}
-        o["network"] = not o.pop("no_network")
-        del o["no_spectral_trailing"]
-        o["device"] = o["device"][0] if len(o["device"]) == 1 else list(o["device"])
         written = validation_record(
             inputs=self.inputs, masks=self.mask_files,
-            settings={k: str(v) if isinstance(v, Path) else v for k, v in o.items()},
+            settings=settings_of(self.options),
             denoiser=self.denoiser, model=self.model, found=found, files=folder.names,
             seconds=self.seconds, warnings=self.warnings,
         )
