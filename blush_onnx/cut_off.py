@@ -53,7 +53,7 @@ def choose_shells(
     return rho, shell, warnings
 
 
-def shell_of(cut_off: float, grids: Grids) -> int:
+def shell_of(cut_off: float, grids: Grids, what: str = "cut-off") -> int:
     """The last shell of the even cube that a resolution in Å includes; at least 1.
 
     Raises
@@ -63,7 +63,7 @@ def shell_of(cut_off: float, grids: Grids) -> int:
     """
     if not FINEST_CUT_OFF <= cut_off <= grids.side * grids.voxel_size:
         raise InputError(
-            f"cut-off {cut_off:g} Å is out of range: give a resolution from {FINEST_CUT_OFF:g} Å "
+            f"{what} {cut_off:g} Å is out of range: give a resolution from {FINEST_CUT_OFF:g} Å "
             f"up to the length of the box, {grids.side * grids.voxel_size:.1f} Å"
         )
     return max(int(grids.side * grids.voxel_size / cut_off + SHELL_ROUNDING), 1)

@@ -145,6 +145,9 @@ class DenoiseRun:
             voxel_size=self.inputs[0].voxel_size,
             solvent_mask=result.solvent_mask,
             cut_off_angstrom=result.cut_off_angstrom,
+            cut_off_applied=found["cut_off"].get(
+                "spectral_trailing", found["cut_off"]["source"] == "option"
+            ),
             fsc_mask=self.masks.get("fsc"),
             fsc=result.fsc if isinstance(result, Regularised) else None,
             spread=result.spread,

@@ -51,7 +51,10 @@ Examples:
 )
 @click.option("--xml", type=_PATH, metavar="FILE", help="Write the FSC to deposit for EMDB.")
 @click.option("--table", is_flag=True, help="Print the curves as a table too.")
-@click.option("--quiet", is_flag=True, help="Print no plot, only the resolutions.")
+@click.option(
+    "--quiet", is_flag=True,
+    help="Print no plot, only the resolutions, and do without the FSC by direction.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
 @debug_option
 def fsc(
@@ -83,7 +86,7 @@ def fsc(
         folders[out].write_text(out.name, as_csv(columns, rows))
         if xml is not None:
             folders[xml].write_text(xml.name, as_emdb_xml(curves))
-    for warning in _warnings(first, second, curves, values):
+    for warning in _warnings(first, second, curves, values, directions=not quiet):
         click.echo(f"Warning: {warning}", err=True)
     if table:
         _print_table(columns, rows)
@@ -120,16 +123,20 @@ def _model_curve(
 
 
 def _warnings(
-    first: MapFile, second: MapFile, curves: FscCurves, mask: npt.NDArray[np.float32] | None
+    first: MapFile, second: MapFile, curves: FscCurves, mask: npt.NDArray[np.float32] | None,
+    *, directions: bool,
 ) -> list[str]:
     from blush_onnx import half_map_checks
     from blush_onnx.validation.anisotropy import anisotropy_warning, directional_fsc
 
-    found = directional_fsc(first.data, second.data, first.voxel_size, mask)
+    by_direction = []
+    if directions:  # seconds in a large box
+        found = directional_fsc(first.data, second.data, first.voxel_size, mask)
+        by_direction = [anisotropy_warning(found)]
     return [
         *filter(None, map(half_map_checks.denoised_already, (first, second))),
         *half_map_checks.half_map_warnings(first.data, second.data, curves),
-        *filter(None, [anisotropy_warning(found)]),
+        *filter(None, by_direction),
     ]
 
 

@@ -88,14 +88,14 @@ class OutputFolder:
             )
 
     def require_other_than(self, inputs: Sequence[Path]) -> None:
-        """Refuse to replace a file that the results are made from.
+        """Refuse to replace or remove a file that the results are made from.
 
         Raises
         ------
         OutputError
-            An output would take an input's place.
+            An output would take an input's place, or an input would go with an earlier run's.
         """
-        for name in self.names:
+        for name in dict.fromkeys((*self.names, *self._replaces)):
             for path in inputs:
                 target = self.folder / name
                 if target.exists() and path.exists() and target.samefile(path):

@@ -15,6 +15,10 @@ from blush_onnx.cli.page import PAGE
 from blush_onnx.cli.validate_run import LABELS, ValidateRun
 
 FLAGGED = 3
+OF_THE_HALVES = {
+    "mask", "atomic_model", "local_resolution", "no_network", "voxel_size", "threads",
+}
+"""Options that mean something without a network."""
 _PATH = click.Path(path_type=Path, readable=False)
 
 
@@ -52,8 +56,8 @@ Examples:
 )
 @click.option(
     "--repeats", is_flag=True,
-    help="Denoise the first half five times over and look whether it comes to rest: two and a half "
-    "times the time of denoising.",
+    help="Denoise the first half five times over, within the largest sphere or --denoise-mask, and "
+    "look whether it comes to rest: two and a half times the time of denoising.",
 )
 @click.option(
     "--atomic-model", type=_PATH, metavar="FILE",
@@ -81,8 +85,10 @@ Examples:
 @click.option("--quiet", is_flag=True, help="No progress bar and no table.")
 @click.option("--overwrite", is_flag=True, help="Replace existing results.")
 @debug_option
+@click.pass_context
 def validate(
-    half1: Path, half2: Path, out: Path, strict: bool, quiet: bool, overwrite: bool, **options: Any
+    ctx: click.Context, /, half1: Path, half2: Path, out: Path, strict: bool, quiet: bool,
+    overwrite: bool, **options: Any,
 ) -> None:
     """Validate two half-maps, and what a denoiser makes of them.
 
@@ -91,11 +97,11 @@ def validate(
     docs/validation.md. Writes report.html to look at, report.json, fsc.csv, fsc.xml
     (for a deposition in the EMDB), solvent_mask.mrc and local_resolution.mrc.
     """
-    _check_usage(options)
+    _check_usage(ctx, options)
     from blush_onnx.report.page import require_packages
 
     require_packages()
-    with OutputFolder(out, _names(options), overwrite, list(LABELS)) as folder:
+    with OutputFolder(out, _names(options), overwrite, [PAGE, *LABELS]) as folder:
         given = (half1, half2, *(options[o] for o in ("mask", "denoise_mask", "atomic_model")))
         folder.require_other_than([path for path in given if path])
         run = ValidateRun((half1, half2), options)
@@ -111,18 +117,13 @@ def validate(
         raise SystemExit(FLAGGED)
 
 
-def _check_usage(options: dict[str, Any]) -> None:
+def _check_usage(ctx: click.Context, options: dict[str, Any]) -> None:
     if not options["no_network"]:
         return
-    for name, given in (
-        ("--phase-randomise", options["randomise_beyond"] is not None),
-        ("--repeats", options["repeats"]),
-        ("--rotations", options["rotations"] > 1),
-        ("--denoise-mask", options["denoise_mask"] is not None),
-        ("--no-spectral-trailing", options["no_spectral_trailing"]),
-    ):
-        if given:
-            raise click.UsageError(f"{name} is about the denoiser: leave --no-network away.")
+    for name in sorted(set(options) - OF_THE_HALVES):
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            flag = next(p.opts[0] for p in ctx.command.params if p.name == name)
+            raise click.UsageError(f"{flag} is about the denoiser: leave --no-network away.")
 
 
 def _names(options: dict[str, Any]) -> list[str]:

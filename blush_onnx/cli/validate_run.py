@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from blush_onnx.denoiser import Denoiser
     from blush_onnx.models import Model
-    from blush_onnx.validation.validate import Denoising, Told, Validation
+    from blush_onnx.validation.findings import Validation
+    from blush_onnx.validation.request import Denoising
+    from blush_onnx.validation.validate import Told
     from blush_onnx.volume_io import MapFile
 
 LABELS = {
@@ -60,13 +62,15 @@ class ValidateRun:
         """Load the model, if one is wanted, and look at everything."""
         from blush_onnx.machine import available_cpus
         from blush_onnx.validation.model_map import origin_of
+        from blush_onnx.validation.request import Checks
         from blush_onnx.validation.solvent_mask import MaskShape
-        from blush_onnx.validation.validate import Checks, validate
+        from blush_onnx.validation.validate import validate
 
         o = self.options
         start = time.perf_counter()
         denoising = None if o["no_network"] else self._denoising()
         self.seconds["load"] = time.perf_counter() - start
+        start = time.perf_counter()
         first, second = self.inputs
         self.found = validate(
             first.data, second.data, first.voxel_size, mask=self.masks.get("fsc"),
@@ -82,7 +86,7 @@ class ValidateRun:
         self.warnings += self.found.warnings
 
     def _denoising(self) -> Denoising:
-        from blush_onnx.validation.validate import Denoising
+        from blush_onnx.validation.request import Denoising
 
         o = self.options
         self.model, self.denoiser = load_denoiser(o)

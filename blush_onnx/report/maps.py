@@ -40,7 +40,9 @@ class ReportMaps:
     solvent_mask : array like them
         The network's, 0…1.
     cut_off_angstrom : float
-        Up to where the network's part was used; finite.
+        Up to where the network's part was used, or would have been; finite.
+    cut_off_applied : bool
+        Whether nothing of the result lies beyond.
     fsc_mask : array like them, optional
         What the FSC was taken under.
     fsc : FscCurves, optional
@@ -56,6 +58,7 @@ class ReportMaps:
     voxel_size: float
     solvent_mask: Array
     cut_off_angstrom: float
+    cut_off_applied: bool = True
     fsc_mask: Array | None = None
     fsc: FscCurves | None = None
     local_resolution: Array | None = None
@@ -75,7 +78,7 @@ def map_sections(maps: ReportMaps) -> tuple[Section, ...]:
         Slices, viewer, FSC where there is one, radial power, histogram, surface, and spread
         over orientations where it was taken.
     """
-    fsc = None if maps.fsc is None else fsc_section(maps.fsc, maps.cut_off_angstrom)
+    fsc = None if maps.fsc is None else fsc_section(maps.fsc, _applied(maps))
     every = [
         _slices(maps), _viewer(maps), fsc, _power(maps), _histogram(maps),
         _surface(maps), _spread(maps),
@@ -131,7 +134,7 @@ def fsc_section(found: FscCurves, cut_off_angstrom: float | None = None) -> Sect
     -------
     Section
     """
-    cut_off = {} if cut_off_angstrom is None else {"cut-off": cut_off_angstrom}
+    cut_off = cut_off_mark(cut_off_angstrom)
     caption = "Dashed lines: 0.143 and 0.5."
     if cut_off:
         caption += " Upright line: the cut-off of the denoised maps."
@@ -158,6 +161,15 @@ def fsc_section(found: FscCurves, cut_off_angstrom: float | None = None) -> Sect
     )
 
 
+def cut_off_mark(cut_off_angstrom: float | None) -> dict[str, float]:
+    """The line of a plot that says where the denoised maps end, if they do."""
+    return {} if cut_off_angstrom is None else {"cut-off": cut_off_angstrom}
+
+
+def _applied(maps: ReportMaps) -> float | None:
+    return maps.cut_off_angstrom if maps.cut_off_applied else None
+
+
 def _power(maps: ReportMaps) -> Section:
     side = EvenCube.around(maps.before.shape).side
     power = {"before": radial_power(maps.before), "after": radial_power(maps.after)}
@@ -169,13 +181,13 @@ def _power(maps: ReportMaps) -> Section:
         figures=[
             curves.shell_figure(
                 power, side, maps.voxel_size, ylabel="mean power", logarithmic=True,
-                marks={"cut-off": maps.cut_off_angstrom},
+                marks=cut_off_mark(_applied(maps)),
                 alt="Mean power against spatial frequency, before and after denoising.",
                 caption="Mean power of the shells. A curve ends where there is nothing left.",
             ),
             curves.shell_figure(
                 {"after / before": ratio}, side, maps.voxel_size, ylabel="amplitude ratio",
-                marks={"cut-off": maps.cut_off_angstrom},
+                marks=cut_off_mark(_applied(maps)),
                 alt="Ratio of the amplitudes after and before denoising, against frequency.",
                 caption="Amplitudes after, divided by those before.",
             ),

@@ -6,11 +6,11 @@ colour of the surrounding text.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import count
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ _VARIABLES = {
     FAINT: "var(--faint)",
     **{colour: f"var(--series-{number})" for number, colour in enumerate(SERIES, 1)},
 }
-_numbers = count(1)
 
 
 @contextmanager
@@ -87,7 +86,7 @@ def as_svg(figure: Drawing) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
-    prefix = f"f{next(_numbers)}-"
+    prefix = f"f{hashlib.sha256(text.encode()).hexdigest()[:10]}-"
     text = re.sub(r'\bid="', f'id="{prefix}', text)
     text = re.sub(r"url\(#", f"url(#{prefix}", text)
     text = re.sub(r'href="#', f'href="#{prefix}', text)

@@ -16,8 +16,8 @@ from blush_onnx.models import Model
 from blush_onnx.report import parts
 from blush_onnx.report.record import NOT_HALF_MAPS
 from blush_onnx.validation.account import ShellAccount
+from blush_onnx.validation.findings import Validation
 from blush_onnx.validation.overfitting import RandomisationTest, TrailingFinding
-from blush_onnx.validation.validate import Validation
 from blush_onnx.volume_io import MapFile
 
 SCHEMA = "blush-onnx validation 1"

@@ -139,6 +139,23 @@ def model_fsc(
         As for :func:`model_density`.
     """
     density = model_density(structure_path, volume.shape, voxel_size, origin, b_factor)
+    return density_fsc(volume, density, mask)
+
+
+def density_fsc(volume: Volume, density: Volume, mask: Volume | None = None) -> Curve:
+    """FSC of a map to the density that :func:`model_density` made on its grid.
+
+    Parameters
+    ----------
+    volume, density : array, (z, y, x), float32
+    mask : array like them, optional
+        Multiplied into both.
+
+    Returns
+    -------
+    array, (side // 2 + 1,), float64
+        side that of the even cube.
+    """
     box = EvenCube.around(volume.shape)
     cube_mask = None if mask is None else box.pad_mask(mask)
     return fsc(box.pad_volume(volume), box.pad_mask(density), cube_mask)

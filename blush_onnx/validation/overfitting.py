@@ -22,6 +22,7 @@ from blush_onnx.denoiser import DEFAULT_STRIDE, Denoiser, Progress
 from blush_onnx.engines.base import EngineDescription
 from blush_onnx.errors import InputError
 from blush_onnx.fsc import DEFAULT_SEED, correlate, fsc, randomise_phases
+from blush_onnx.grids import Grids
 from blush_onnx.regularise import regularise
 from blush_onnx.results import Regularised
 from blush_onnx.validation.chance import Curve, expected_spread
@@ -172,13 +173,9 @@ def randomisation_test(
             f"the half-maps have different boxes, {given[0].shape} and {given[1].shape}"
         )
     grids = denoiser.grids(given[0].shape, voxel_size)
+    start = first_random_shell(grids, beyond_angstrom)
     # In the even cube from the start: to cut a box out of it would smear what is there.
     halves = [EvenCube.around(half.shape).pad_volume(half) for half in given]
-    start = shell_of(beyond_angstrom, grids) + 1
-    if start + SMEARED_SHELLS >= grids.side // 2:
-        raise InputError(
-            f"nothing of the maps lies beyond {beyond_angstrom:g} Å: give a coarser resolution"
-        )
     way: dict[str, Any] = {
         "mask": _mask_in_cube(mask, grids.box), "stride": stride,
         "fsc_mask": _mask_in_cube(fsc_mask, grids.box), "particle_diameter": particle_diameter,
@@ -205,6 +202,32 @@ def randomisation_test(
         _finding(with_trailing, _without_trailing(control), start),
         _finding(_without_trailing(found), _without_trailing(control), start),
     )
+
+
+def first_random_shell(grids: Grids, beyond_angstrom: float) -> int:
+    """The first shell with random phases beyond a resolution.
+
+    Parameters
+    ----------
+    grids : Grids
+    beyond_angstrom : float
+
+    Returns
+    -------
+    int
+        Of the even cube.
+
+    Raises
+    ------
+    InputError
+        The resolution is out of range, or nothing lies beyond.
+    """
+    start = shell_of(beyond_angstrom, grids, "resolution") + 1
+    if start + SMEARED_SHELLS >= grids.side // 2:
+        raise InputError(
+            f"nothing of the maps lies beyond {beyond_angstrom:g} Å: give a coarser resolution"
+        )
+    return start
 
 
 def _randomised(half: Array, start: int, rng: np.random.Generator) -> Array:

@@ -7,6 +7,7 @@ changing what it made itself drifts away from the data (docs/numerics.md, sectio
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -73,6 +74,7 @@ def repeat_denoising(
     denoiser: Denoiser,
     cut_off_angstrom: float | None = None,
     mask: npt.ArrayLike | None = None,
+    rotations: int = 1,
     applications: int = APPLICATIONS,
     stride: int = DEFAULT_STRIDE,
     progress: Progress | None = None,
@@ -93,7 +95,11 @@ def repeat_denoising(
         Resolution that each result is cut off at, as of a :class:`RegularisedHalf`; None:
         no spectral trailing.
     mask : array_like, like `half_map`, optional
-        Where the network looks. None: the largest sphere, with an edge of 6 voxels.
+        Where the network looks. None: the largest sphere, with an edge of 6 voxels. (That of
+        a refinement is so soft that its edge alone would change the map each time; there
+        each reference comes from a new half-map.)
+    rotations : int
+        As for :func:`blush_onnx.regularise_half`.
     applications : int
         2 or more.
     stride : int
@@ -129,7 +135,7 @@ def repeat_denoising(
     maps = [grids.to_model(values)]
     for number in range(applications):
         found = denoiser.denoise_at_model_voxel_size(
-            maps[-1], look, stride, _share(progress, number, applications)
+            maps[-1], look, stride, _share(progress, number, applications), rotations
         )
         result = found.density * look
         if shell is not None:
@@ -146,11 +152,16 @@ def _compared(maps: list[Array], inside: npt.NDArray[np.bool_]) -> Repeats:
     first = norm(before[1] - before[0])
     spectra = [fourier.forward(values) for values in maps[1:]]
     return Repeats(
-        np.array([norm(b - a) / norm(a) for a, b in zip(before, before[1:], strict=False)]),
-        np.array([norm(b - before[1]) / first if first else 0.0 for b in before[1:]]),
-        np.array([norm(b) / norm(before[1]) for b in before[1:]]),
+        np.array([_share_of(norm(b - a), norm(a)) for a, b in pairwise(before)]),
+        np.array([_share_of(norm(b - before[1]), first) for b in before[1:]]),
+        np.array([_share_of(norm(b), norm(before[1])) for b in before[1:]]),
         np.array([correlate(spectra[0], spectrum) for spectrum in spectra]),
     )
+
+
+def _share_of(part: np.floating, whole: np.floating) -> float:
+    """A ratio; of two nothings 0."""
+    return float(part / whole) if whole > 0 else 0.0
 
 
 def _share(progress: Progress | None, number: int, applications: int) -> Progress | None:

@@ -63,6 +63,11 @@ class CurveSymptoms:
     findings: tuple[str, ...]
 
     @property
+    def judged(self) -> bool:
+        """Whether there are shells enough beyond the fall to tell anything."""
+        return self.flagged or bool(np.isfinite(self.plateau_spread))
+
+    @property
     def flagged(self) -> bool:
         """Whether anything was found."""
         return bool(self.findings)
@@ -153,6 +158,11 @@ class SolventCorrelation:
     from_shell: int
     mean: float
     mean_spread: float
+
+    @property
+    def judged(self) -> bool:
+        """Whether both halves hold anything there."""
+        return bool(np.isfinite(self.mean_spread))
 
     @property
     def flagged(self) -> bool:

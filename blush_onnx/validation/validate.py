@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from blush_onnx.boxes import EvenCube
-from blush_onnx.denoiser import DEFAULT_STRIDE, Denoiser
+from blush_onnx.boxes import EvenCube, as_mask, as_volume, check_voxel_size
 from blush_onnx.errors import InputError
-from blush_onnx.fsc import CUT_OFF_THRESHOLD, Curve, FscCurves, half_map_fsc
+from blush_onnx.fsc import CUT_OFF_THRESHOLD, FscCurves, half_map_fsc
 from blush_onnx.half_map_checks import half_map_warnings
 from blush_onnx.regularise import regularise
 from blush_onnx.results import Regularised
 from blush_onnx.validation import verdicts
 from blush_onnx.validation.account import ShellAccount, account_by_shell
-from blush_onnx.validation.anisotropy import Anisotropy, anisotropy_warning, directional_fsc
+from blush_onnx.validation.anisotropy import anisotropy_warning, directional_fsc
 from blush_onnx.validation.chance import expected_spread
+from blush_onnx.validation.findings import Validation
 from blush_onnx.validation.local_resolution import LocalResolution, local_resolution
-from blush_onnx.validation.model_map import Point, model_fsc
-from blush_onnx.validation.overfitting import RandomisationTest, randomisation_test
+from blush_onnx.validation.model_map import Point, density_fsc, model_density
+from blush_onnx.validation.overfitting import (
+    RandomisationTest,
+    first_random_shell,
+    randomisation_test,
+)
 from blush_onnx.validation.repeats import Repeats, repeat_denoising
+from blush_onnx.validation.request import Checks, Denoising
 from blush_onnx.validation.solvent_mask import MaskShape, SolventMask, solvent_mask
 from blush_onnx.validation.symptoms import (
     CurveSymptoms,
@@ -33,7 +37,6 @@ from blush_onnx.validation.symptoms import (
     curve_symptoms,
     solvent_correlation,
 )
-from blush_onnx.validation.verdicts import Verdict
 
 Array = npt.NDArray[np.float32]
 Told = Callable[[str, int, int], object]
@@ -41,114 +44,6 @@ Result = TypeVar("Result")
 
 SOLVENT_BEYOND = 15.0
 """Å; coarser shells of the solvent hold detergent and disordered parts."""
-
-
-@dataclass(frozen=True)
-class Checks:
-    """What is to be looked at beside the FSC.
-
-    Attributes
-    ----------
-    local_resolution : bool
-    randomise_beyond : float or None
-        Å; the phase-randomisation test of the denoiser.
-    repeats : bool
-        Whether denoising comes to rest.
-    atomic_model : Path or None
-        For the FSC of the mean of both halves to it.
-    """
-
-    local_resolution: bool = True
-    randomise_beyond: float | None = None
-    repeats: bool = False
-    atomic_model: Path | None = None
-
-
-@dataclass(frozen=True)
-class Denoising:
-    """How the half-maps are denoised.
-
-    Attributes
-    ----------
-    denoiser : Denoiser
-    mask, fsc_mask : array like the half-maps, or None
-    particle_diameter, cut_off : float or None
-        Å.
-    spectral_trailing : bool
-    stride, rotations : int
-        All as for :func:`blush_onnx.regularise`.
-    """
-
-    denoiser: Denoiser
-    mask: Array | None = None
-    fsc_mask: Array | None = None
-    particle_diameter: float | None = None
-    cut_off: float | None = None
-    spectral_trailing: bool = True
-    stride: int = DEFAULT_STRIDE
-    rotations: int = 1
-
-    def arguments(self) -> dict[str, Any]:
-        """What several functions have in common."""
-        return {
-            "denoiser": self.denoiser, "mask": self.mask, "fsc_mask": self.fsc_mask,
-            "particle_diameter": self.particle_diameter, "cut_off": self.cut_off,
-            "stride": self.stride, "rotations": self.rotations,
-        }
-
-
-@dataclass(frozen=True)
-class Validation:
-    """All that was found; None for what was not looked at.
-
-    Attributes
-    ----------
-    fsc : FscCurves
-    mask : array or None
-        What the FSC was taken under.
-    mask_source : {"given", "network"} or None
-    solvent_mask : SolventMask or None
-        Made of the network's mask.
-    anisotropy : Anisotropy
-    symptoms : CurveSymptoms
-        Of the curve that decides.
-    solvent : SolventCorrelation or None
-    local_resolution : LocalResolution or None
-    model_curve : array or None
-        FSC of the mean of both halves to the atomic model.
-    regularised : Regularised or None
-        The halves denoised.
-    accounts : tuple of ShellAccount
-        What the denoiser changed in each half.
-    randomisation : RandomisationTest or None
-    repeats : Repeats or None
-    warnings : tuple of str
-    verdicts : tuple of Verdict
-    seconds : dict of str to float
-        Of each part.
-    """
-
-    fsc: FscCurves
-    mask: Array | None
-    mask_source: Literal["given", "network"] | None
-    solvent_mask: SolventMask | None
-    anisotropy: Anisotropy
-    symptoms: CurveSymptoms
-    solvent: SolventCorrelation | None
-    local_resolution: LocalResolution | None
-    model_curve: Curve | None
-    regularised: Regularised | None
-    accounts: tuple[ShellAccount, ...]
-    randomisation: RandomisationTest | None
-    repeats: Repeats | None
-    warnings: tuple[str, ...]
-    verdicts: tuple[Verdict, ...]
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def flagged(self) -> bool:
-        """Whether a test was not passed."""
-        return any(verdict.outcome == "flagged" for verdict in self.verdicts)
 
 
 def validate(
@@ -200,56 +95,84 @@ def validate(
     BlushError
         A package is missing, or as for :func:`blush_onnx.regularise`.
     """
-    if denoising is None and (checks.randomise_beyond is not None or checks.repeats):
-        raise InputError("phase randomisation and repeats test the denoiser: they need one")
+    size = check_voxel_size(voxel_size)
+    halves = [as_volume(h, f"half-map {i}") for i, h in enumerate((half_map_1, half_map_2), 1)]
+    density = _check(halves, size, mask, denoising, checks, origin)
     clock = _Clock(told)
     regularised = None
     if denoising is not None:
-        found = clock.time(
-            "denoise", regularise, half_map_1, half_map_2, voxel_size,
+        regularised = clock.time(
+            "denoise", regularise, *halves, size,
             spectral_trailing=denoising.spectral_trailing, **denoising.arguments(),
         )
-        regularised = found
-    chosen, source, automatic, trouble = _choose_mask(mask, regularised, voxel_size, mask_shape)
-    curves = half_map_fsc(half_map_1, half_map_2, voxel_size, chosen)
-    directions = directional_fsc(half_map_1, half_map_2, voxel_size, chosen)
-    symptoms = _symptoms(half_map_1, half_map_2, curves, chosen)
-    solvent = _solvent(half_map_1, half_map_2, chosen, voxel_size)
-    local = None
-    if checks.local_resolution:
-        local = clock.time(
-            "local resolution", local_resolution, half_map_1, half_map_2, voxel_size,
-            mask=chosen, workers=workers,
-        )
-    model_curve = None
-    if checks.atomic_model is not None:
-        model_curve = model_fsc(
-            0.5 * (half_map_1 + half_map_2), voxel_size, checks.atomic_model, origin, mask=chosen
-        )
-    randomisation, repeats = _tests_of_denoiser(
-        half_map_1, half_map_2, voxel_size, denoising, regularised, checks, clock
-    )
+    chosen, source, automatic, trouble = _choose_mask(mask, regularised, size, mask_shape)
+    curves = half_map_fsc(halves[0], halves[1], size, chosen)
+    directions = directional_fsc(halves[0], halves[1], size, chosen)
+    local = _local(halves, size, chosen, checks, workers, clock, trouble)
     accounts: tuple[ShellAccount, ...] = ()
     if regularised is not None:
         accounts = tuple(
             account_by_shell(before, half.map, rho=half.rho)
-            for before, half in zip((half_map_1, half_map_2), regularised.halves, strict=True)
+            for before, half in zip(halves, regularised.halves, strict=True)
         )
+    symptoms = _symptoms(halves, curves, chosen)
+    solvent = _solvent(halves, chosen, size)
+    randomisation, repeats = _of_denoiser(halves, size, denoising, regularised, checks, clock)
+    cut_off = None if denoising is None else denoising.cut_off
     warnings = [
         *trouble,
-        *half_map_warnings(
-            half_map_1, half_map_2, curves,
-            cut_off=None if denoising is None else denoising.cut_off,
-        ),
+        *half_map_warnings(halves[0], halves[1], curves, cut_off=cut_off),
         *filter(None, [anisotropy_warning(directions)]),
         *(regularised.warnings if regularised is not None else ()),
     ]
+    found = [verdicts.of_symptoms(symptoms), verdicts.of_solvent(solvent)]
+    trailing = denoising is not None and (denoising.spectral_trailing or cut_off is not None)
+    if regularised is not None:
+        found.append(verdicts.of_accounts(accounts, regularised, trailing and cut_off is None))
+    found.append(verdicts.of_randomisation(randomisation, denoising is not None, trailing))
+    found.append(verdicts.of_repeats(repeats, denoising is not None))
     return Validation(
-        curves, chosen, source, automatic, directions, symptoms, solvent, local, model_curve,
-        regularised, accounts, randomisation, repeats, tuple(dict.fromkeys(warnings)),
-        _verdicts(symptoms, solvent, accounts, regularised, denoising, randomisation, repeats),
-        clock.seconds,
+        fsc=curves,
+        mask=chosen,
+        mask_source=source,
+        solvent_mask=automatic,
+        anisotropy=directions,
+        symptoms=symptoms,
+        solvent=None if isinstance(solvent, str) else solvent,
+        local_resolution=local,
+        model_curve=None if density is None else density_fsc(
+            0.5 * (halves[0] + halves[1]), density, chosen
+        ),
+        regularised=regularised,
+        trailing=trailing and regularised is not None and not regularised.beyond_network,
+        accounts=accounts,
+        randomisation=randomisation,
+        repeats=None if isinstance(repeats, str) else repeats,
+        warnings=tuple(dict.fromkeys(warnings)),
+        verdicts=tuple(found),
+        seconds=clock.seconds,
     )
+
+
+def _check(
+    halves: list[Array], voxel_size: float, mask: Array | None, denoising: Denoising | None,
+    checks: Checks, origin: Point,
+) -> Array | None:
+    """Refuse what would fail after minutes; the atomic model's density, if one is given."""
+    if halves[0].shape != halves[1].shape:
+        raise InputError(
+            f"the half-maps have different boxes, {halves[0].shape} and {halves[1].shape}"
+        )
+    if mask is not None:
+        as_mask(mask, halves[0].shape)
+    if denoising is None and (checks.randomise_beyond is not None or checks.repeats):
+        raise InputError("phase randomisation and repeats test the denoiser: they need one")
+    if denoising is not None and checks.randomise_beyond is not None:
+        grids = denoising.denoiser.grids(halves[0].shape, voxel_size)
+        first_random_shell(grids, checks.randomise_beyond)
+    if checks.atomic_model is None:
+        return None
+    return model_density(checks.atomic_model, halves[0].shape, voxel_size, origin)
 
 
 class _Clock:
@@ -277,7 +200,7 @@ def _choose_mask(
         except InputError as error:
             trouble.append(f"no mask could be made of the network's: {error}")
     if given is not None:
-        return given, "given", automatic, []
+        return given, "given", automatic, trouble
     if automatic is None:
         return None, None, None, trouble
     if automatic.at_border:
@@ -287,13 +210,27 @@ def _choose_mask(
     return automatic.mask, "network", automatic, trouble
 
 
-def _symptoms(
-    half_map_1: Array, half_map_2: Array, curves: FscCurves, mask: Array | None
-) -> CurveSymptoms:
+def _local(
+    halves: list[Array], voxel_size: float, mask: Array | None, checks: Checks, workers: int,
+    clock: _Clock, trouble: list[str],
+) -> LocalResolution | None:
+    if not checks.local_resolution:
+        return None
+    try:
+        return clock.time(
+            "local resolution", local_resolution, halves[0], halves[1], voxel_size, mask=mask,
+            workers=workers,
+        )
+    except InputError as error:  # a box too small for any window
+        trouble.append(f"there is no local resolution: {error}")
+        return None
+
+
+def _symptoms(halves: list[Array], curves: FscCurves, mask: Array | None) -> CurveSymptoms:
     """Of the curve that decides, with the spread of the maps that it was taken of."""
     curve = curves.decisive
-    box = EvenCube.around(half_map_1.shape)
-    cubes = [box.pad_volume(half) for half in (half_map_1, half_map_2)]
+    box = EvenCube.around(halves[0].shape)
+    cubes = [box.pad_volume(half) for half in halves]
     if mask is not None:
         weights = box.pad_mask(mask)
         cubes = [cube * weights for cube in cubes]
@@ -304,51 +241,40 @@ def _symptoms(
 
 
 def _solvent(
-    half_map_1: Array, half_map_2: Array, mask: Array | None, voxel_size: float
-) -> SolventCorrelation | None:
-    """None without a mask, or where that leaves next to nothing to look at."""
+    halves: list[Array], mask: Array | None, voxel_size: float
+) -> SolventCorrelation | str:
+    """What it came to, or why there is no telling."""
     if mask is None:
-        return None
+        return "it needs a mask"
     try:
         return solvent_correlation(
-            half_map_1, half_map_2, mask, voxel_size, beyond_angstrom=SOLVENT_BEYOND
+            halves[0], halves[1], mask, voxel_size, beyond_angstrom=SOLVENT_BEYOND
         )
-    except InputError:
-        return None
+    except InputError as error:
+        return str(error)
 
 
-def _tests_of_denoiser(
-    half_map_1: Array, half_map_2: Array, voxel_size: float, denoising: Denoising | None,
+def _of_denoiser(
+    halves: list[Array], voxel_size: float, denoising: Denoising | None,
     regularised: Regularised | None, checks: Checks, clock: _Clock,
-) -> tuple[RandomisationTest | None, Repeats | None]:
+) -> tuple[RandomisationTest | None, Repeats | str | None]:
     if denoising is None or regularised is None:
         return None, None
-    randomisation, repeats = None, None
+    randomisation: RandomisationTest | None = None
     if checks.randomise_beyond is not None:
         randomisation = clock.time(
-            "phase randomisation", randomisation_test, half_map_1, half_map_2, voxel_size,
+            "phase randomisation", randomisation_test, halves[0], halves[1], voxel_size,
             beyond_angstrom=checks.randomise_beyond, **denoising.arguments(),
         )
-    if checks.repeats:
-        trailing = denoising.spectral_trailing and not regularised.beyond_network
-        cut_off = regularised.cut_off_angstrom if trailing else None
+    if not checks.repeats:
+        return randomisation, None
+    applied = denoising.spectral_trailing and not regularised.beyond_network
+    try:
         repeats = clock.time(
-            "repeats", repeat_denoising, half_map_1, voxel_size, denoiser=denoising.denoiser,
-            cut_off_angstrom=cut_off, mask=denoising.mask, stride=denoising.stride,
+            "repeats", repeat_denoising, halves[0], voxel_size, denoiser=denoising.denoiser,
+            cut_off_angstrom=regularised.cut_off_angstrom if applied else None,
+            mask=denoising.mask, rotations=denoising.rotations, stride=denoising.stride,
         )
+    except InputError as error:  # a mask without an inside
+        return randomisation, str(error)
     return randomisation, repeats
-
-
-def _verdicts(
-    symptoms: CurveSymptoms, solvent: SolventCorrelation | None,
-    accounts: tuple[ShellAccount, ...], regularised: Regularised | None,
-    denoising: Denoising | None, randomisation: RandomisationTest | None, repeats: Repeats | None,
-) -> tuple[Verdict, ...]:
-    found = [verdicts.of_symptoms(symptoms), verdicts.of_solvent(solvent)]
-    networked = denoising is not None
-    if regularised is not None and denoising is not None:
-        trailing = denoising.cut_off is None and denoising.spectral_trailing
-        found.append(verdicts.of_accounts(accounts, regularised, trailing))
-    found.append(verdicts.of_randomisation(randomisation, networked))
-    found.append(verdicts.of_repeats(repeats, networked))
-    return tuple(found)

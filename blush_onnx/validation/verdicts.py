@@ -35,15 +35,24 @@ class Verdict:
 
 def of_symptoms(found: CurveSymptoms) -> Verdict:
     """Whether the FSC stays near 0 beyond where it fell."""
+    if not found.judged:
+        return Verdict(
+            "FSC beyond its fall", "not run",
+            "the curve falls so near its end that too few shells are left to judge",
+        )
     text = "; ".join(found.findings) or "beyond where it falls the curve stays near 0"
     return Verdict("FSC beyond its fall", "flagged" if found.flagged else "passed", text)
 
 
-def of_solvent(found: SolventCorrelation | None) -> Verdict:
-    """Whether the halves agree where there is no molecule."""
+def of_solvent(found: SolventCorrelation | str) -> Verdict:
+    """Whether the halves agree where there is no molecule; a text says why there is no telling."""
     test = "Agreement of the solvent"
-    if found is None:
-        return Verdict(test, "not run", "it needs a mask that leaves solvent")
+    if isinstance(found, str):
+        return Verdict(test, "not run", found)
+    if not found.judged:
+        return Verdict(
+            test, "not run", "the halves hold nothing in the solvent: they were masked already"
+        )
     return _of(test, not found.flagged, found.verdict)
 
 
@@ -53,12 +62,12 @@ def of_accounts(
     """With spectral trailing next to nothing may lie where the halves do not agree."""
     test = "Nothing beyond the resolution"
     if not trailing:
-        return Verdict(test, "not run", "the cut-off was not left to the FSC")
+        return Verdict(test, "not run", "spectral trailing was switched off")
     if regularised.beyond_network:
         return Verdict(
             test, "not run", "the halves agree further than the network reaches: nothing is cut off"
         )
-    if EvenCube.around(regularised.average.shape).side ** 3 != regularised.average.size:
+    if not EvenCube.around(regularised.average.shape).is_box:
         return Verdict(
             test, "not run", "the box is no even cube: to cut it out of one smears every shell"
         )
@@ -70,18 +79,23 @@ def of_accounts(
     )
 
 
-def of_randomisation(found: RandomisationTest | None, networked: bool) -> Verdict:
-    """Whether the denoiser makes halves agree that do not."""
+def of_randomisation(
+    found: RandomisationTest | None, networked: bool, trailing: bool
+) -> Verdict:
+    """Whether the denoiser, as it was used, makes halves agree that do not."""
     test = "Phase randomisation"
     if found is None:
         return Verdict(test, "not run", "give --phase-randomise Å" if networked else NO_NETWORK)
-    return _of(test, found.passed, found.verdict)
+    judged = found.with_trailing if trailing else found.without_trailing
+    return _of(test, not judged.flagged, found.verdict)
 
 
-def of_repeats(found: Repeats | None, networked: bool) -> Verdict:
-    """Whether denoising comes to rest."""
+def of_repeats(found: Repeats | str | None, networked: bool) -> Verdict:
+    """Whether denoising comes to rest; a text says why there is no telling."""
     if found is None:
         return Verdict("Repeats", "not run", "give --repeats" if networked else NO_NETWORK)
+    if isinstance(found, str):
+        return Verdict("Repeats", "not run", found)
     return _of("Repeats", found.stable, found.verdict)
 
 

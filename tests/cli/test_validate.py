@@ -143,9 +143,50 @@ def test_what_an_earlier_run_left_and_this_one_does_not_make_goes(
     assert "mine.mrc" in listing(out)
 
 
+def test_a_mask_from_an_earlier_run_is_an_input_and_stays(
+    half_maps: tuple[Path, Path], mask: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    earlier = mask.rename(out / "solvent_mask.mrc")
+    before = earlier.read_bytes()
+    done = run_cli(
+        "validate", *half_maps, "--mask", earlier, "--no-network", "--out", out, "--overwrite"
+    )
+    assert_fails(done, "is an input and would be replaced")
+    assert earlier.read_bytes() == before
+
+
+def test_wrong_arguments_are_noticed_before_the_network_runs(
+    half_maps: tuple[Path, Path], tiny_model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    for arguments, message in (
+        (["--phase-randomise", "0"], "resolution 0 Å is out of range"),
+        (["--phase-randomise", "4.1"], "nothing of the maps lies beyond"),
+        (["--atomic-model", "nowhere.cif"], "nowhere.cif"),
+    ):
+        done = run_cli("validate", *half_maps, "--model", tiny_model, "--out", out, *arguments)
+        assert_fails(done, message)
+        assert not out.exists()
+
+
+def test_a_faint_mask_still_gets_its_page(
+    half_maps: tuple[Path, Path], tmp_path: Path
+) -> None:
+    faint = write_mrc(tmp_path / "faint.mrc", np.full((40,) * 3, 0.3, dtype=np.float32))
+    out = tmp_path / "out"
+    done = run_cli("validate", *half_maps, "--mask", faint, "--no-network", "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert "could not be made" not in done.stderr
+    assert "RuntimeWarning" not in done.stderr
+    assert (out / "report.html").exists()
+
+
 @pytest.mark.parametrize(
     "arguments",
-    [["--phase-randomise", "8"], ["--repeats"], ["--rotations", "4"], ["--no-spectral-trailing"]],
+    [["--phase-randomise", "8"], ["--repeats"], ["--rotations", "4"], ["--no-spectral-trailing"],
+     ["--particle-diameter", "50"], ["--mask-threshold", "0.6"], ["--model", "sim-2"]],
 )
 def test_tests_of_the_denoiser_do_not_go_without_one(
     half_maps: tuple[Path, Path], tmp_path: Path, arguments: list[str]

@@ -56,8 +56,9 @@ def test_the_first_result_is_where_drift_and_fsc_are_counted_from() -> None:
 
 def test_a_cut_off_leaves_nothing_to_drift_beyond_it() -> None:
     found = repeats(Smoothing(), cut_off_angstrom=9.6)  # shell 10 of 96 Å
-    assert (found.fsc_with_first[-1][13:] != 1).all()
     assert found.drift[-1] < repeats(Smoothing()).drift[-1]
+    # Where nothing is left, the correlation is that of rounding.
+    assert np.abs(found.fsc_with_first[-1][14:-1]).max() < 0.9
 
 
 def test_progress_covers_all_applications_and_a_mask_is_taken(tiny_denoiser: Denoiser) -> None:

@@ -9,10 +9,14 @@ import numpy.typing as npt
 import pytest
 
 from blush_onnx import Denoiser, InputError
-from blush_onnx.validation.validate import Checks, Denoising, Validation, validate
+from blush_onnx.validation.findings import Validation
+from blush_onnx.validation.request import Checks, Denoising
+from blush_onnx.validation.validate import validate
 from blush_onnx.volume_io import read_map
 from tests.conftest import blob_and_noise
 from tests.test_examples import load
+from tests.validation import pairs
+from tests.validation.test_overfitting import BEYOND, stand_in
 
 Array = npt.NDArray[np.float32]
 
@@ -94,6 +98,56 @@ def test_every_part_runs_with_a_network_in_a_box_of_any_shape(tiny_denoiser: Den
     assert list(dict.fromkeys(part for part, _, _ in heard)) == parts
     assert all((part, total, total) in heard for part, _, total in heard)
     assert set(found.seconds) == set(parts)
+
+
+def test_a_network_that_invents_is_flagged_where_nothing_cuts_it_off() -> None:
+    """With spectral trailing the same network passes: what it invents there is not kept."""
+    first, second = pairs.sound(0)
+    outcome = {
+        trailing: outcomes(validate(
+            first, second, pairs.VOXEL_SIZE,
+            denoising=Denoising(stand_in(pairs.Inventing(2.0)), spectral_trailing=trailing),
+            checks=Checks(local_resolution=False, randomise_beyond=BEYOND),
+        ))
+        for trailing in (True, False)
+    }
+    assert outcome[True]["Phase randomisation"] == "passed"
+    assert outcome[False]["Phase randomisation"] == "flagged"
+    assert outcome[False]["Nothing beyond the resolution"] == "not run"
+
+
+def test_what_cannot_be_judged_is_not_passed() -> None:
+    """Too few shells beyond the fall; halves that were masked already."""
+    rng = np.random.default_rng(1)
+    mask = np.zeros((40,) * 3, dtype=np.float32)
+    mask[10:30, 10:30, 10:30] = 1
+    common = rng.normal(size=(40,) * 3).astype(np.float32)
+    halves = [
+        ((common + rng.normal(0, 0.3, common.shape)) * mask).astype(np.float32) for _ in range(2)
+    ]
+    found = outcomes(validate(*halves, 2.0, mask=mask, checks=FSC_ALONE))
+    assert found["Agreement of the solvent"] == "not run"
+    small = [blob_and_noise((10,) * 3, seed) for seed in (1, 2)]
+    tiny = validate(*small, 2.0, checks=FSC_ALONE)
+    assert not tiny.symptoms.judged
+    assert outcomes(tiny)["FSC beyond its fall"] == "not run"
+
+
+@pytest.mark.parametrize(
+    ("second", "mask", "message"),
+    [
+        (np.ones((40, 40, 42)), None, "different boxes"),
+        (np.full((40,) * 3, np.nan), None, "NaN"),
+        (blob_and_noise((40,) * 3, 2), np.ones((40, 40, 42)), "mask"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(
+    second: Array, mask: Array | None, message: str
+) -> None:
+    if message == "different boxes":
+        second = second + np.arange(42)
+    with pytest.raises(InputError, match=message):
+        validate(blob_and_noise((40,) * 3, 1), second, 2.0, mask=mask, checks=FSC_ALONE)
 
 
 def test_a_given_mask_wins_over_the_network_s(tiny_denoiser: Denoiser) -> None:
