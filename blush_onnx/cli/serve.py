@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from blush_onnx.cli.options import engine_options, model_option
     epilog="""\b
 Examples:
   blush-onnx serve --stdio                          (started by the host itself)
-  blush-onnx serve --socket /tmp/blush-onnx.sock    (for several; stop it with Ctrl-C)
+  blush-onnx serve --socket ~/.blush-onnx.sock      (for several; stop it with Ctrl-C)
 """
 )
 @click.option("--stdio", is_flag=True, help="Serve the process that started this one, on stdin "
@@ -45,6 +46,8 @@ def serve(
     from blush_onnx.cli.loading import load_denoiser
     from blush_onnx.server.serve import own_stdio, serve_socket, serve_stdio
 
+    if math.isnan(largest_message):
+        raise click.UsageError("--largest-message must be a number.")
     limit = int(largest_message * 2**30)
     if socket is None:
         with own_stdio() as (incoming, outgoing):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -61,12 +62,13 @@ class Client:
         Raises
         ------
         EngineError
-            Nobody answers there.
+            Nobody answers there, or another user does.
         """
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             connection.settimeout(ANSWER_SECONDS)
             connection.connect(os.fspath(path))
+            _require_own_user(connection, path)
             client = cls(connection.makefile("rb"), connection.makefile("wb"), connection.close)
             connection.settimeout(None)
         except OSError as error:
@@ -92,7 +94,7 @@ class Client:
 
         Raises
         ------
-        ProtocolError
+        EngineError
             It ended before it greeted; its words stand on stderr.
         """
         process = subprocess.Popen(
@@ -189,3 +191,17 @@ class Client:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _require_own_user(connection: socket.socket, path: str | os.PathLike[str]) -> None:
+    """In a folder that others may write to another user's server could lie in wait."""
+    if hasattr(socket, "SO_PEERCRED"):
+        answer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        owner = struct.unpack("3i", answer)[1]
+    else:
+        owner = Path(path).stat().st_uid
+    if owner != os.getuid():
+        raise EngineError(
+            f"the server at {Path(path)} belongs to another user (number {owner}): use one of "
+            "your own"
+        )

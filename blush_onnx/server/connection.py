@@ -22,11 +22,13 @@ from blush_onnx.server.messages import (
     LARGEST_PAYLOAD,
     Message,
     ProtocolError,
+    bytes_of,
+    encode_start,
     listed_volumes,
     read_message,
-    write_message,
+    send,
 )
-from blush_onnx.server.requests import answer, describe
+from blush_onnx.server.requests import answer, describe, request_of
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +61,7 @@ class Connection:
     turn : lock
         Held while a request is worked on, so that one is at a time over all clients.
     largest_payload : int
-        Bytes of volumes within a message.
+        Bytes of volumes: within a message, of one in a file, and of all that wait.
     """
 
     def __init__(
@@ -108,42 +110,61 @@ class Connection:
         header = message.header
         identity = header.get("id")
         if not isinstance(identity, (int, str)):
-            self._say({"id": None, **_failure(InputError("a request needs an id, number or text"))})
+            self._refuse(None, "a request needs an id, number or text")
         elif header.get("do") == "cancel":
-            job = self._jobs.get(header.get("of"))
+            of = header.get("of")
+            job = self._jobs.get(of) if isinstance(of, (int, str)) else None
             if job is not None:
                 job.cancelled.set()
             self._say({"id": identity, "state": "done", "result": {"cancelled": job is not None}})
         elif identity in self._jobs:
-            error = InputError(f"the id {identity!r} belongs to a request that is not done yet")
-            self._say({"id": identity, **_failure(error)})
+            self._refuse(identity, f"the id {identity!r} belongs to a request that is not done yet")
         elif len(self._jobs) >= MOST_WAITING:
-            error = InputError(f"{MOST_WAITING} requests wait already: send it again later")
-            self._say({"id": identity, **_failure(error)})
+            self._refuse(identity, f"{MOST_WAITING} requests wait already: send it again later")
+        elif self._held() + message.nbytes > self._largest_payload:
+            self._refuse(
+                identity, f"the requests that wait would hold more than {self._largest_payload} "
+                "bytes: send it again later"
+            )
         else:
             job = self._jobs[identity] = _Job(identity, message)
             self._waiting.put(job)
 
+    def _held(self) -> int:
+        return sum(job.message.nbytes for job in list(self._jobs.values()))
+
+    def _refuse(self, identity: Any, why: str) -> None:
+        self._say({"id": identity, **_failure(InputError(why))})
+
     def _work(self) -> None:
         while (job := self._waiting.get()) is not None:
+            volumes: dict[str, Array] = {}
             try:
                 with self._turn:
-                    self._do(job)
+                    reply, volumes = self._do(job)
             except _Cancelled:
-                self._say({"id": job.id, "state": "cancelled"})
+                reply = {"state": "cancelled"}
             except BlushError as error:
-                self._say({"id": job.id, **_failure(error)})
+                reply = _failure(error)
             except Exception as error:
                 logger.exception("request %s", job.id)
-                self._say({"id": job.id, **_failure(error)})
-            finally:
-                self._jobs.pop(job.id, None)
+                reply = _failure(error)
+            # It is done when the client can know; and a client that is slow to listen keeps
+            # nobody else waiting.
+            self._jobs.pop(job.id, None)
+            self._say({"id": job.id, **reply}, volumes)
 
-    def _do(self, job: _Job) -> None:
+    def _do(self, job: _Job) -> tuple[dict[str, Any], dict[str, Array]]:
+        """The answer's header and what of it travels inline."""
         kind, arguments, rooms = _parts(job.message.header)
         volumes = dict(job.message.volumes)
         for described in listed_volumes(job.message.header):
             if "file" in described:
+                if bytes_of(described) > self._largest_payload:
+                    raise InputError(
+                        f"the volume {described['name']} has {bytes_of(described)} bytes; at most "
+                        f"{self._largest_payload}"
+                    )
                 volumes[described["name"]] = shared_files.read_volume(described)
         progress = self._progress(job)
         progress(0, 1)  # it may be cancelled already
@@ -152,8 +173,8 @@ class Connection:
         for room in elsewhere:
             shared_files.write_volume(room, done.volumes[room["name"]])
         inline = {name: v for name, v in done.volumes.items() if name not in rooms}
-        reply = {"id": job.id, "state": "done", "result": _finite(done.result)}
-        self._say(reply | ({"volumes": elsewhere} if elsewhere else {}), inline)
+        reply = {"state": "done", "result": _finite(done.result)}
+        return reply | ({"volumes": elsewhere} if elsewhere else {}), inline
 
     def _progress(self, job: _Job) -> Progress:
         last = -math.inf
@@ -173,8 +194,14 @@ class Connection:
         if self._gone.is_set():
             return
         try:
+            start = encode_start(header, volumes or {})
+        except ValueError as error:  # half a surrogate pair in an id
+            logger.warning("an answer could not be written as JSON: %s", error)
+            start = encode_start({"id": None, **_failure(error)}, {})
+            volumes = {}
+        try:
             with self._writing:
-                write_message(self._outgoing, header, volumes)
+                send(self._outgoing, start, volumes or {})
         except (OSError, ValueError):  # ValueError: the stream was closed by another thread
             self._gone.set()
 
@@ -187,19 +214,25 @@ def _parts(header: Mapping[str, Any]) -> tuple[str, dict[str, Any], dict[str, di
     unknown = set(header) - {"id", "do", "arguments", "volumes", "results"}
     if unknown:
         raise InputError(f"a request has no {', '.join(sorted(map(repr, unknown)))}")
-    listed = listed_volumes({"volumes": header.get("results", [])})
-    if not all("file" in each for each in listed):
-        raise InputError("results lists volumes with a file each")
-    return kind, arguments, {each["name"]: each for each in listed}
+    rooms = {each["name"]: each for each in listed_volumes({"volumes": header.get("results", [])})}
+    known = request_of(kind).results
+    for name, room in rooms.items():
+        if name not in known:
+            raise InputError(f"{kind} has no result {name!r}: {', '.join(known) or 'none'}")
+        if "file" not in room:
+            raise InputError("results lists volumes with a file each")
+        shared_files.check_room(room)
+    return kind, arguments, rooms
 
 
 def _failure(error: Exception) -> dict[str, Any]:
     return {"state": "failed", "error": type(error).__name__, "message": str(error)}
 
 
-def _finite(result: dict[str, Any]) -> dict[str, Any]:
+def _finite(value: Any) -> Any:
     """JSON has no infinity: null stands for it."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in result.items()
-    }
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

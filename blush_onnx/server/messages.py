@@ -7,6 +7,7 @@ The format stands in docs/serving.md. Everything is little-endian; volumes are f
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -46,6 +47,11 @@ class Message:
     header: dict[str, Any]
     volumes: dict[str, Array] = field(default_factory=dict)
 
+    @property
+    def nbytes(self) -> int:
+        """Of the volumes that travelled within it."""
+        return sum(volume.nbytes for volume in self.volumes.values())
+
 
 def write_message(
     stream: BinaryIO, header: Mapping[str, Any], volumes: Mapping[str, Array] | None = None
@@ -64,19 +70,38 @@ def write_message(
     OSError
         The other side is gone.
     """
-    given = [np.ascontiguousarray(v, dtype="<f4") for v in (volumes or {}).values()]
-    listed = [
-        {"name": name, "shape": list(volume.shape)}
-        for name, volume in zip(volumes or {}, given, strict=True)
-    ]
+    send(stream, encode_start(header, volumes or {}), volumes or {})
+
+
+def encode_start(header: Mapping[str, Any], volumes: Mapping[str, Array]) -> bytes:
+    """A message up to its volumes.
+
+    Raises
+    ------
+    ValueError
+        The header is not for JSON.
+    """
+    listed = [{"name": name, "shape": list(volume.shape)} for name, volume in volumes.items()]
     complete = dict(header)
     if listed:
         complete["volumes"] = [*listed, *complete.get("volumes", [])]
     text = json.dumps(complete, ensure_ascii=False, allow_nan=False).encode()
-    stream.write(START.pack(MAGIC, len(text), sum(v.nbytes for v in given)))
-    stream.write(text)
-    for volume in given:
-        stream.write(volume.reshape(-1).view(np.uint8).data)
+    payload = sum(bytes_of(each) for each in listed)
+    return START.pack(MAGIC, len(text), payload) + text
+
+
+def send(stream: BinaryIO, start: bytes, volumes: Mapping[str, Array]) -> None:
+    """Send a message whose start is encoded.
+
+    Raises
+    ------
+    OSError
+        The other side is gone.
+    """
+    stream.write(start)
+    for volume in volumes.values():
+        values = np.ascontiguousarray(volume, dtype="<f4")
+        stream.write(values.reshape(-1).view(np.uint8).data)
     stream.flush()
 
 
@@ -99,10 +124,10 @@ def read_message(stream: BinaryIO, largest_payload: int = LARGEST_PAYLOAD) -> Me
     ProtocolError
         It is no message, too large, or ends early.
     """
-    start = stream.read(1)
-    if not start:
+    first = stream.read(1)
+    if not first:
         return None
-    start += _read(stream, START.size - 1)
+    start = first + _read(stream, START.size - 1)
     magic, header_bytes, payload_bytes = START.unpack(start)
     if magic[:-1] != MAGIC[:-1]:
         raise ProtocolError(f"a message starts with {MAGIC[:5]!r}, not with {magic[:5]!r}")
@@ -114,7 +139,7 @@ def read_message(stream: BinaryIO, largest_payload: int = LARGEST_PAYLOAD) -> Me
         raise ProtocolError(f"volumes of {payload_bytes} bytes; at most {largest_payload}")
     header = _parse(_read(stream, header_bytes))
     inline = [each for each in listed_volumes(header) if "file" not in each]
-    sizes = [4 * int(np.prod(each["shape"], dtype=object)) for each in inline]
+    sizes = [bytes_of(each) for each in inline]
     if sum(sizes) != payload_bytes:
         raise ProtocolError(
             f"the volumes of the header have {sum(sizes)} bytes, {payload_bytes} follow"
@@ -126,13 +151,18 @@ def read_message(stream: BinaryIO, largest_payload: int = LARGEST_PAYLOAD) -> Me
     return Message(header, volumes)
 
 
+def bytes_of(described: Mapping[str, Any]) -> int:
+    """Of a volume in a list."""
+    return 4 * int(math.prod(described["shape"]))
+
+
 def listed_volumes(header: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The header's list of volumes, if it is one.
 
     Raises
     ------
     ProtocolError
-        Not a list of objects with a name and a shape of three sides.
+        Not a list of objects with a name and a shape of one to four sides.
     """
     listed = header.get("volumes", [])
     if not isinstance(listed, list) or not all(_is_volume(each) for each in listed):
@@ -159,23 +189,22 @@ def _is_volume(each: Any) -> bool:
     )
 
 
-def _parse(text: bytes) -> dict[str, Any]:
+def _parse(text: bytearray) -> dict[str, Any]:
     try:
         header = json.loads(text)
-    except ValueError as error:  # also what is no UTF-8
+    except (ValueError, RecursionError) as error:  # also what is no UTF-8
         raise ProtocolError(f"the header is no JSON: {error}") from error
     if not isinstance(header, dict):
         raise ProtocolError("the header is no JSON object")
     return header
 
 
-def _read(stream: BinaryIO, count: int) -> bytes:
+def _read(stream: BinaryIO, count: int) -> bytearray:
     """Exactly so many bytes, as they come: nothing is set aside for what may never arrive."""
-    parts, missing = [], count
-    while missing:
+    content = bytearray()
+    while missing := count - len(content):
         part = stream.read(min(missing, 2**24))
         if not part:
             raise ProtocolError(f"the stream ended {missing} bytes before the message did")
-        parts.append(part)
-        missing -= len(part)
-    return b"".join(parts)
+        content += part
+    return content

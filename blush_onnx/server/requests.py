@@ -39,12 +39,15 @@ class Request:
         Names of the volumes that it needs, and of those that it may have.
     arguments : mapping of str to tuple of types
         Names of the arguments that it may have.
+    results : tuple of str
+        Names of the volumes that it gives.
     """
 
     work: Callable[[Denoiser, Volumes, dict[str, Any], Progress], Answer]
     volumes: tuple[str, ...]
     optional_volumes: tuple[str, ...]
     arguments: Mapping[str, tuple[type, ...]]
+    results: tuple[str, ...]
 
 
 _NUMBER = (int, float)
@@ -79,9 +82,7 @@ def answer(
     BlushError
         As the function that it stands for.
     """
-    if kind not in REQUESTS:
-        raise InputError(f"unknown request {kind!r}: there are {', '.join(REQUESTS)}, cancel")
-    request = REQUESTS[kind]
+    request = request_of(kind)
     missing = [name for name in request.volumes if name not in volumes]
     if missing:
         raise InputError(f"{kind} needs the volumes {', '.join(request.volumes)}")
@@ -90,6 +91,19 @@ def answer(
         if name not in known:
             raise InputError(f"{kind} has no volume {name!r}: {', '.join(sorted(known))}")
     return request.work(denoiser, volumes, _checked(kind, request, arguments), progress)
+
+
+def request_of(kind: str) -> Request:
+    """The kind of request of a name.
+
+    Raises
+    ------
+    InputError
+        There is none.
+    """
+    if kind not in REQUESTS:
+        raise InputError(f"unknown request {kind!r}: there are {', '.join(REQUESTS)}, cancel")
+    return REQUESTS[kind]
 
 
 def _checked(kind: str, request: Request, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -212,18 +226,23 @@ def _regularise(
     )
 
 
+_MAPS = ("map", "solvent_mask")
+
 REQUESTS = {
-    "describe": Request(_describe, (), (), {}),
-    "evaluate": Request(_evaluate, ("grid", "local_std"), (), {}),
-    "denoise": Request(_denoise, ("map",), ("mask",), _COMMON),
+    "describe": Request(_describe, (), (), {}, ()),
+    "evaluate": Request(
+        _evaluate, ("grid", "local_std"), (), {}, ("density", "mask_logit")
+    ),
+    "denoise": Request(_denoise, ("map",), ("mask",), _COMMON, _MAPS),
     "regularise_half": Request(
         _regularise_half, ("half_map",), ("regularised", "mask"),
-        _MODES | {"fsc": (list,), "spectral_trailing": (bool,)},
+        _MODES | {"fsc": (list,), "spectral_trailing": (bool,)}, _MAPS,
     ),
-    "regularise_class": Request(_regularise_class, ("map",), ("mask",), _MODES),
+    "regularise_class": Request(_regularise_class, ("map",), ("mask",), _MODES, _MAPS),
     "regularise": Request(
         _regularise, ("half_map_1", "half_map_2"), ("mask", "fsc_mask"),
         _MODES | {"fsc": (list,), "spectral_trailing": (bool,)},
+        ("reference_1", "reference_2", "solvent_mask"),
     ),
 }
 """By name; ``cancel`` is the connection's own matter."""

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import stat
+import struct
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -24,6 +25,10 @@ logger = logging.getLogger(__name__)
 
 LONGEST_SOCKET_PATH = 107
 """Bytes; what the kernel's address has room for."""
+MOST_CLIENTS = 64
+SEND_SECONDS = 30.0
+"""How long a client may not listen."""
+PAUSE_SECONDS = 1.0
 STOP_SECONDS = 10.0
 """How long a client's last patch may take when the server ends."""
 
@@ -97,12 +102,16 @@ def serve_socket(
         logger.info("serving at %s", path)
         if ready is not None:
             ready()
-        with _stopped_by_signals(listener):
-            try:
-                while True:
-                    clients.welcome(listener.accept()[0])
-            except OSError:  # the signal closed it
-                pass
+        with _stopped_by_signals(listener) as stopped:
+            while not stopped.is_set():
+                try:
+                    client, _ = listener.accept()
+                except OSError as error:
+                    if not stopped.is_set():  # no more files, as a rule
+                        logger.warning("no client can be taken now: %s", error)
+                        stopped.wait(PAUSE_SECONDS)
+                    continue
+                clients.welcome(client)
     clients.stop()
 
 
@@ -115,9 +124,17 @@ class _Clients:
         self._connected: dict[threading.Thread, tuple[socket.socket, Connection]] = {}
 
     def welcome(self, client: socket.socket) -> None:
-        incoming, outgoing = client.makefile("rb"), client.makefile("wb")
+        """Serve a client, unless there are too many."""
+        if len(self._connected) >= MOST_CLIENTS:
+            logger.warning("more than %d clients: one was turned away", MOST_CLIENTS)
+            client.close()
+            return
+        # One that does not listen is given up: it would hold up what it asked for.
+        seconds = struct.pack("ll", int(SEND_SECONDS), 0)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
         connection = Connection(
-            incoming, outgoing, self._denoiser, self._turn, self._largest_payload
+            client.makefile("rb"), client.makefile("wb"), self._denoiser, self._turn,
+            self._largest_payload,
         )
         thread = threading.Thread(target=self._serve, args=(client, connection), daemon=True)
         self._connected[thread] = client, connection
@@ -128,7 +145,11 @@ class _Clients:
             connection.serve()
         except (ProtocolError, OSError) as error:
             logger.warning("a client was dropped: %s", error)
+        except Exception:  # whatever it sent, the others go on
+            logger.exception("a client was dropped")
         finally:
+            with contextlib.suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
             client.close()
             self._connected.pop(threading.current_thread(), None)
 
@@ -191,21 +212,22 @@ def _make_room(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _stopped_by_signals(listener: socket.socket) -> Iterator[None]:
+def _stopped_by_signals(listener: socket.socket) -> Iterator[threading.Event]:
     """SIGTERM and SIGINT end the wait for clients; outside the main thread they are left alone."""
+    stopped = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield stopped
         return
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
+        stopped.set()
         # Closing alone does not wake an accept that waits.
         with contextlib.suppress(OSError):
             listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield
+        yield stopped
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -8,6 +8,7 @@
  * (docs/serving.md). Little-endian machines only.
  */
 #include <fcntl.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,14 @@
 #include <unistd.h>
 
 static const char MAGIC[8] = {'B', 'L', 'U', 'S', 'H', 0, 0, 1};
+
+static char memory_name[64];
+
+static void remove_memory(void)
+{
+    if (*memory_name)
+        shm_unlink(memory_name);
+}
 
 static void fail(const char *what)
 {
@@ -112,32 +121,38 @@ int main(int count, char **words)
         fprintf(stderr, "%s has %zu bytes, not %zu\n", words[2], bytes, volume);
         return 1;
     }
-    /* White space between the numbers becomes the commas of JSON. */
-    while (text_bytes && strchr(" \n\t\r", curve[text_bytes - 1]))
-        curve[--text_bytes] = 0;
-    for (char *c = curve; *c; c++)
-        if (strchr(" \n\t\r", *c))
-            *c = ',';
-
-    /* Room for the result: a named piece of shared memory, which Linux shows under /dev/shm. */
-    char name[64], path[80];
-    snprintf(name, sizeof name, "/denoise_client_%ld", (long)getpid());
-    snprintf(path, sizeof path, "/dev/shm%s", name);
-    int memory = shm_open(name, O_RDWR | O_CREAT | O_EXCL, 0600);
-    if (memory < 0 || ftruncate(memory, (off_t)volume))
-        fail("shared memory");
-    float *result = mmap(NULL, volume, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
-    if (result == MAP_FAILED)
-        fail("shared memory");
+    /* The numbers with the commas of JSON between them. */
+    char *numbers = calloc(text_bytes + 1, 1);
+    if (!numbers)
+        fail("no memory");
+    for (char *word = strtok(curve, " \n\t\r"); word; word = strtok(NULL, " \n\t\r"))
+        sprintf(numbers + strlen(numbers), "%s%s", *numbers ? "," : "", word);
 
     int server = socket(AF_UNIX, SOCK_STREAM, 0);
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    strncpy(address.sun_path, words[1], sizeof address.sun_path - 1);
+    if (strlen(words[1]) >= sizeof address.sun_path) {
+        fprintf(stderr, "%s is too long for a socket\n", words[1]);
+        return 1;
+    }
+    strcpy(address.sun_path, words[1]);
+    signal(SIGPIPE, SIG_IGN);
     if (server < 0 || connect(server, (struct sockaddr *)&address, sizeof address))
         fail(words[1]);
     char *header = receive_message(server);
     fprintf(stderr, "%s\n", header);
     free(header);
+
+    /* Room for the result: a named piece of shared memory, which Linux shows under /dev/shm. */
+    char path[80];
+    snprintf(memory_name, sizeof memory_name, "/denoise_client_%ld", (long)getpid());
+    snprintf(path, sizeof path, "/dev/shm%s", memory_name);
+    int memory = shm_open(memory_name, O_RDWR | O_CREAT | O_EXCL, 0600);
+    atexit(remove_memory);
+    if (memory < 0 || ftruncate(memory, (off_t)volume))
+        fail("shared memory");
+    float *result = mmap(NULL, volume, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
+    if (result == MAP_FAILED)
+        fail("shared memory");
 
     size_t room = text_bytes + 1024;
     char *request = malloc(room);
@@ -148,7 +163,7 @@ int main(int count, char **words)
              " \"arguments\": {\"voxel_size\": %s, \"fsc\": [%s]},"
              " \"volumes\": [{\"name\": \"half_map\", \"shape\": [%ld, %ld, %ld]}],"
              " \"results\": [{\"name\": \"map\", \"shape\": [%ld, %ld, %ld], \"file\": \"%s\"}]}",
-             words[4], curve, side, side, side, side, side, side, path);
+             words[4], numbers, side, side, side, side, side, side, path);
     send_message(server, request, half_map, volume);
 
     int status = 1;
@@ -166,6 +181,5 @@ int main(int count, char **words)
             fail(words[6]);
         status = 0;
     }
-    shm_unlink(name);
     return status;
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,8 @@ from blush_onnx import (
     regularise_half,
 )
 from blush_onnx.server.client import Client
-from blush_onnx.server.connection import MOST_WAITING
+from blush_onnx.server.connection import MOST_WAITING, Connection
+from blush_onnx.server.messages import MAGIC, START
 from tests.conftest import blob_and_noise
 
 SIDE, VOXEL_SIZE = 40, 2.0
@@ -141,7 +143,7 @@ def test_a_wrong_request_is_an_error_and_the_next_one_works(
         ({"id": 7}, '"do"'),
         ({"id": 7, "do": "describe", "arguments": [1]}, '"arguments"'),
         ({"id": 7, "do": "describe", "argument": {}}, "no 'argument'"),
-        ({"id": 7, "do": "describe", "results": [{"name": "map", "shape": [1]}]}, "file each"),
+        ({"id": 7, "do": "denoise", "results": [{"name": "map", "shape": [1]}]}, "file each"),
         ({"id": 7, "do": "denoise", "arguments": {"voxel_size": 2.0},
           "volumes": [{"name": "map", "shape": [40] * 3, "file": "/nowhere"}]}, "is no file"),
         ({"id": 7, "do": "denoise", "arguments": {"voxel_size": 2.0},
@@ -186,23 +188,53 @@ def test_progress_is_told_and_raising_in_it_cancels(
     assert client.call("describe").header["state"] == "done"
 
 
+class Held:
+    """An engine that works on a patch for each permit, and counts."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        self._permits = threading.Semaphore(0)
+        self._run = denoiser.engine.run
+        self.calls = 0
+        self.started = threading.Event()
+        denoiser.engine.run = self.run  # type: ignore[method-assign]
+
+    def run(self, *patches: Any) -> Any:
+        self.calls += 1
+        self.started.set()
+        assert self._permits.acquire(timeout=60)
+        return self._run(*patches)
+
+    def release(self, count: int = 10_000) -> None:
+        self._permits.release(count)
+
+
 @pytest.fixture
-def held(denoiser: Denoiser) -> Iterator[threading.Event]:
-    """An engine that waits for the event."""
-    free = threading.Event()
-    run = denoiser.engine.run
+def held(denoiser: Denoiser) -> Iterator[Held]:
+    held = Held(denoiser)
+    yield held
+    held.release()
 
-    def wait(*patches: Any) -> Any:
-        assert free.wait(60)
-        return run(*patches)
 
-    denoiser.engine.run = wait  # type: ignore[method-assign]
-    yield free
-    free.set()
+def patches_of(half: Any, tiny_denoiser: Denoiser) -> int:
+    return tiny_denoiser.denoise(half, VOXEL_SIZE).patches
+
+
+def test_a_running_request_is_cancelled_between_two_patches(
+    client: Client, halves: list[Any], held: Held, tiny_denoiser: Denoiser
+) -> None:
+    client._send(
+        {"id": 1, "do": "denoise", "arguments": {"voxel_size": VOXEL_SIZE}}, {"map": halves[0]}
+    )
+    assert held.started.wait(30)
+    client._send({"id": 2, "do": "cancel", "of": 1})
+    assert until_done(client, 2).header["result"] == {"cancelled": True}
+    held.release()
+    assert until_done(client, 1).header == {"id": 1, "state": "cancelled"}
+    assert held.calls <= 2 < patches_of(halves[0], tiny_denoiser)
 
 
 def test_what_waits_can_be_cancelled_and_too_much_is_refused(
-    client: Client, halves: list[Any], held: threading.Event
+    client: Client, halves: list[Any], held: Held
 ) -> None:
     request = {"do": "denoise", "arguments": {"voxel_size": VOXEL_SIZE}}
     for number in range(MOST_WAITING):
@@ -216,21 +248,80 @@ def test_what_waits_can_be_cancelled_and_too_much_is_refused(
         assert until_done(client, f"c{number}").header["result"] == {"cancelled": True}
     client._send({"id": "unknown", "do": "cancel", "of": "nobody"})
     assert until_done(client, "unknown").header["result"] == {"cancelled": False}
-    held.set()
+    held.release()
     assert until_done(client, "r0").header["state"] == "done"
     for number in range(1, MOST_WAITING):
         assert until_done(client, f"r{number}").header["state"] == "cancelled"
 
 
 def test_a_client_that_leaves_ends_its_request(
-    client: Client, halves: list[Any], held: threading.Event
+    denoiser: Denoiser, halves: list[Any], tiny_denoiser: Denoiser
 ) -> None:
-    """The fixture fails where the connection's thread goes on."""
-    client._send(
-        {"id": 1, "do": "denoise", "arguments": {"voxel_size": VOXEL_SIZE, "stride": 2}},
-        {"map": halves[0]},
+    """Its progress cannot be sent any more: no patch is worked on after that is noticed."""
+    held = Held(denoiser)
+    ours, theirs = socket.socketpair()
+    connection = Connection(
+        theirs.makefile("rb"), theirs.makefile("wb"), denoiser, threading.Lock(), 2**22
     )
-    threading.Timer(0.3, held.set).start()
+    thread = threading.Thread(target=connection.serve, daemon=True)
+    thread.start()
+    with Client(ours.makefile("rb"), ours.makefile("wb"), ours.close) as client:
+        client._send(
+            {"id": 1, "do": "denoise", "arguments": {"voxel_size": VOXEL_SIZE}},
+            {"map": halves[0]},
+        )
+        assert held.started.wait(30)
+    connection.stop()  # as the server does for a broken connection
+    held.release()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert held.calls < patches_of(halves[0], tiny_denoiser)
+    theirs.close()
+
+
+def test_a_client_that_does_not_listen_keeps_nobody_waiting(denoiser: Denoiser) -> None:
+    turn = threading.Lock()
+    pairs = [socket.socketpair() for _ in range(2)]
+    threads = []
+    for _, theirs in pairs:
+        connection = Connection(theirs.makefile("rb"), theirs.makefile("wb"), denoiser, turn)
+        threads.append(threading.Thread(target=connection.serve, daemon=True))
+        threads[-1].start()
+    deaf, other = (Client(s.makefile("rb"), s.makefile("wb"), s.close) for s, _ in pairs)
+    large = np.random.default_rng(1).normal(size=(96,) * 3).astype(np.float32)  # 3.5 MB back
+    deaf._send({"id": 1, "do": "denoise", "arguments": {"voxel_size": 3.0}}, {"map": large})
+    pairs[1][0].settimeout(60)
+    for _ in range(20):
+        assert other.call("describe").header["state"] == "done"
+    other.call("denoise", {"map": blob_and_noise((SIDE,) * 3, 1)}, voxel_size=VOXEL_SIZE)
+    deaf.close()
+    other.close()
+    for thread in threads:
+        thread.join(30)
+    for _, theirs in pairs:
+        theirs.close()
+
+
+def test_odd_requests_are_answered_all_the_same(client: Client, tmp_path: Path) -> None:
+    client._send({"id": 1, "do": "cancel", "of": [1]})
+    assert until_done(client, 1).header["result"] == {"cancelled": False}
+    text = b'{"id": "\\ud800", "do": "describe"}'
+    client._outgoing.write(START.pack(MAGIC, len(text), 0) + text)
+    client._outgoing.flush()
+    assert client._receive().header["state"] == "failed"
+    room = str(tmp_path / "room")
+    (tmp_path / "room").write_bytes(bytes(100))
+    for results, complaint in (
+        ([{"name": "mapp", "shape": [2, 2, 2], "file": room}], "no result 'mapp'"),
+        ([{"name": "map", "shape": [9, 9, 9], "file": room}], "ends at 2916"),
+        ([{"name": "map", "shape": [9, 9, 9], "file": "no\0file"}], ""),
+    ):
+        client._send({"id": 3, "do": "denoise", "results": results})
+        assert complaint in until_done(client, 3).header["message"]
+    big = [{"name": "map", "shape": [1024] * 3, "file": "/dev/null"}]
+    client._send({"id": 4, "do": "denoise", "arguments": {"voxel_size": 2.0}, "volumes": big})
+    assert "at most 4194304" in until_done(client, 4).header["message"]
+    assert client.call("describe").header["state"] == "done"
 
 
 def test_volumes_beyond_the_limit_end_the_connection(client: Client) -> None:

@@ -65,6 +65,7 @@ def test_the_bytes_are_those_of_the_documentation() -> None:
         (raw({}, magic=MAGIC[:-1] + b"\x02"), "protocol 2: this is protocol 1"),
         (raw(b"{"), "no JSON"),
         (raw(b"\xff\xfe{}"), "no JSON"),
+        (raw(b"[" * 100_000), "no JSON"),
         (raw([1]), "no JSON object"),
         (raw({"volumes": 3}), "list of objects"),
         (raw({"volumes": [{"name": "a"}]}), "list of objects"),

@@ -133,6 +133,15 @@ def test_the_network_alone_can_be_served(
         RemoteEngine(path.with_name("nobody"), None)
 
 
+def test_another_user_s_server_is_not_trusted(
+    served: tuple[Path, subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _ = served
+    monkeypatch.setattr(os, "getuid", lambda: 4242)
+    with pytest.raises(EngineError, match="belongs to another user"):
+        Client.connect(path)
+
+
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
 def test_the_client_in_c_gets_the_same_map(
     served: tuple[Path, subprocess.Popen[str]], denoiser: Denoiser, tmp_path: Path
