@@ -11,6 +11,8 @@ from typing import Any
 from blush_onnx.errors import ModelError
 
 SCHEMA_VERSION = 1
+"""Stands for the method's constants, too (window, margins, which patches are skipped): a model that
+needs others gets another version. docs/embedding.md has the list for hosts in other languages."""
 METADATA_PREFIX = "blush_onnx."
 
 _KINDS: dict[str, Any] = {
