@@ -15,6 +15,7 @@ COMMANDS = {
         ("fsc", "FSC of two half-maps, optionally solvent-corrected."),
         ("validate", "Test two half-maps and their denoising, and write a report to look at."),
         ("relion", "Do the jobs of RELION 3.1 to 5 (--external_reconstruct, --blush, External)."),
+        ("cryosparc", "Denoise half-maps of cryoSPARC 4.7 or 5 as External jobs, and in rounds."),
         ("serve", "Keep a model loaded and denoise for programs in other languages."),
         ("models", "List, fetch, import, check and remove models."),
         ("doctor", "Check this installation and test every provider."),

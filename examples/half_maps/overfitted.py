@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from blush_onnx import fourier
-from blush_onnx.validation.request import Checks
 from blush_onnx.validation.findings import Validation
+from blush_onnx.validation.request import Checks
 from blush_onnx.validation.validate import validate
 from blush_onnx.volume_io import read_map
 

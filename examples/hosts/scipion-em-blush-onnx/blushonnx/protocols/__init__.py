@@ -1,0 +1,3 @@
+"""Protocols of this plugin."""
+
+from .protocol_denoise import ProtBlushOnnxDenoise as ProtBlushOnnxDenoise

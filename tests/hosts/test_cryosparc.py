@@ -1,0 +1,504 @@
+"""The commands, in both versions of cryosparc-tools, against a stand-in for the server."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import os
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import mrcfile
+import numpy as np
+import pytest
+
+from blush_onnx import Denoiser, Regularised, regularise
+from blush_onnx.hosts.cryosparc.rounds import low_pass
+from tests.cli.helpers import COMMAND, assert_fails, run_cli
+from tests.conftest import Volume, blob_and_noise, write_mrc
+from tests.hosts.cryosparc_server import EMAIL, LICENCE, PASSWORD
+from tests.hosts.environments import make_environment
+
+ROOT = Path(__file__).parent.parent.parent
+SIDE, VOXEL_SIZE = 40, 2.0
+REQUIREMENTS = {"4.7": "cryosparc-tools>=4.7,<5", "5": "cryosparc-tools>=5,<6"}
+OUTPUTS = ("denoised", "denoised_1", "denoised_2")
+PNG = "89504e470d0a1a0a"
+
+pytestmark = pytest.mark.hosts
+
+
+@pytest.fixture(scope="module", params=list(REQUIREMENTS))
+def version(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def python(version: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Interpreter of an environment that has this version of cryosparc-tools."""
+    return make_environment(
+        f"cryosparc-{version}", REQUIREMENTS[version], temporary=tmp_path_factory,
+        above_this_one=True,
+    )
+
+
+@dataclass
+class Server:
+    """A server of its own for each test, with real files in its project."""
+
+    python: Path
+    process: subprocess.Popen[str]
+    url: str
+    project: Path
+    model: Path
+
+    def state(self) -> Any:
+        with urllib.request.urlopen(f"{self.url_of_tests}/_state", timeout=20) as answer:  # noqa: S310
+            return json.load(answer)
+
+    def misbehave(self, **faults: str) -> None:
+        body = json.dumps(faults).encode()
+        urllib.request.urlopen(f"{self.url_of_tests}/_fault", body, timeout=20).close()  # noqa: S310
+
+    def newest(self) -> Any:
+        """The job that was created last."""
+        jobs = self.state()["jobs"]
+        return jobs[max(jobs, key=lambda uid: int(uid[1:]))]
+
+    def arguments(self, *words: str | Path, denoising: bool = True) -> list[str | Path]:
+        model = ("--model", self.model, "--provider", "cpu") if denoising else ()
+        return [self.python, *COMMAND[1:], "cryosparc", *words, *model]
+
+    def environment(self, **other: str) -> dict[str, str]:
+        return {
+            **os.environ, "CRYOSPARC_BASE_URL": self.url, "CRYOSPARC_EMAIL": EMAIL,
+            "CRYOSPARC_PASSWORD": PASSWORD, "CRYOSPARC_LICENSE_ID": LICENCE,
+            "CRYOSPARC_COMMAND_RETRY_SECONDS": "0", "TMPDIR": str(self.project.parent), **other,
+        }
+
+    def run(self, *words: str | Path, **other: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.arguments(*words), env=self.environment(**other), capture_output=True, text=True,
+            timeout=120, check=False,
+        )
+
+    def start(self, *words: str | Path) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.arguments(*words), env=self.environment(), stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+
+    @property
+    def url_of_tests(self) -> str:
+        host, port = self.url.rsplit(":", 1)
+        return self.url if "cryosparc-5" in str(self.python) else f"{host}:{int(port) + 2}"
+
+
+def sphere() -> Volume:
+    axis = np.arange(SIDE) - SIDE // 2
+    radius = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2)
+    return np.clip((SIDE * 0.42 - radius) / 4, 0, 1).astype(np.float32)
+
+
+@contextmanager
+def serving(python: Path, folder: Path, model: Path) -> Iterator[Server]:
+    """A server with a refinement's files in its project, ended whatever happens."""
+    project = folder / "CS-project"
+    (project / "J42").mkdir(parents=True)
+    for name, seed in (("half_A", 1), ("half_B", 2)):
+        write_mrc(project / "J42" / f"{name}.mrc", blob_and_noise((SIDE,) * 3, seed), VOXEL_SIZE)
+    write_mrc(project / "J42" / "map.mrc", blob_and_noise((SIDE,) * 3, 3, 0), VOXEL_SIZE)
+    write_mrc(project / "J42" / "mask.mrc", sphere(), VOXEL_SIZE)
+    process = subprocess.Popen(
+        [python, "-m", "tests.hosts.cryosparc_server", "--project", project],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True,
+    )
+    try:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        assert url.startswith("http"), "the stand-in did not start"
+        yield Server(python, process, url, project, model)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def server(python: Path, tmp_path: Path, tiny_model: Path) -> Iterator[Server]:
+    with serving(python, tmp_path, tiny_model) as made:
+        yield made
+
+
+Finished = tuple[Server, subprocess.CompletedProcess[str], Any]
+
+
+@pytest.fixture(scope="module")
+def finished(
+    python: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Finished]:
+    """A job with the default options, and what the server holds after it."""
+    with serving(python, tmp_path_factory.mktemp("finished"), tiny_model) as server:
+        done = server.run("P3", "J42")
+        assert done.returncode == 0, done.stderr
+        yield server, done, server.newest()
+
+
+@pytest.fixture
+def shared_server(finished: Finished) -> Server:
+    """One for commands that change nothing there."""
+    return finished[0]
+
+
+@pytest.fixture(scope="module")
+def expected(tiny_denoiser: Denoiser) -> Regularised:
+    """What the halves become without any cryoSPARC."""
+    halves = [blob_and_noise((SIDE,) * 3, seed) for seed in (1, 2)]
+    return regularise(*halves, VOXEL_SIZE, denoiser=tiny_denoiser, fsc_mask=sphere())
+
+
+def texts(job: Any, *kinds: str) -> list[str]:
+    return [event["text"] for event in job["events"] if not kinds or event["type"] in kinds]
+
+
+def read(path: Path) -> Volume:
+    with mrcfile.open(path) as mrc:
+        assert mrc.voxel_size.x == pytest.approx(VOXEL_SIZE)
+        return np.array(mrc.data)
+
+
+def test_the_job_is_external_and_ends_completed_in_the_workspace_of_the_refinement(
+    finished: Finished,
+) -> None:
+    job = finished[2]
+    assert (job["type"], job["status"], job["workspace"]) == ("snowflake", "completed", "W2")
+
+
+def test_the_job_is_connected_to_both_half_maps_and_the_mask(finished: Finished) -> None:
+    connections = finished[2]["connections"]
+    assert {name: (c[0]["job"], c[0]["output"], sorted(c[0]["slots"]))
+            for name, c in connections.items()} == {
+        "half_maps": ("J42", "volume", ["map_half_A", "map_half_B"]),
+        "mask": ("J42", "mask", ["mask"]),
+    }
+
+
+def test_outputs_are_volumes_that_a_refinement_takes(finished: Finished) -> None:
+    server, _, job = finished
+    assert set(job["outputs"]) == set(OUTPUTS)
+    for name, output in job["outputs"].items():
+        assert output["type"] == "volume"
+        assert output["slots"] == [{"name": "map", "dtype": "blob"}]
+        dataset = output["dataset"]
+        assert dataset["map/shape"] == [[SIDE] * 3]
+        assert dataset["map/psize_A"] == pytest.approx([VOXEL_SIZE])
+        assert dataset["map/path"] == [f"{job['uid']}/{name}.mrc"]
+        assert (server.project / dataset["map/path"][0]).is_file()
+
+
+def test_the_maps_are_those_of_regularise_with_the_mask_for_the_fsc(
+    finished: Finished, expected: Regularised
+) -> None:
+    server, _, job = finished
+    maps = (expected.average, expected.reference_1, expected.reference_2)
+    for name, wanted in zip(OUTPUTS, maps, strict=True):
+        found = read(server.project / job["uid"] / f"{name}.mrc")
+        # Engines with other numbers of threads sum in another order, in single precision.
+        assert np.abs(found - wanted).max() < 1e-4 * np.abs(wanted).max()
+
+
+def test_no_title_calls_a_denoised_map_a_half_map(finished: Finished) -> None:
+    for output in finished[2]["outputs"].values():
+        assert "half-map" not in output["title"] or "no half-map" in output["title"]
+
+
+def test_the_log_tells_progress_to_the_end(finished: Finished, version: str) -> None:
+    lines = [text for text in texts(finished[2]) if text.startswith("Denoising: ")]
+    assert lines[-1].endswith("100 %")
+    if version == "5":  # one line, brought up to date
+        assert len(lines) == 1
+
+
+def test_the_log_tells_resolution_cut_off_and_model(
+    finished: Finished, expected: Regularised
+) -> None:
+    log = "\n".join(texts(finished[2]))
+    assert f"agree to {expected.fsc.resolution():.2f} Å (FSC 0.143, solvent-corrected)" in log
+    assert f"cut-off at {expected.cut_off_angstrom:.2f} Å" in log
+    assert "Model tiny on" in log
+
+
+def test_the_log_shows_slices_and_the_fsc_with_its_numbers(finished: Finished) -> None:
+    images = [event for event in finished[2]["events"] if event["type"] == "image"]
+    fsc, slices = (event["files"] for event in images)
+    assert [file["format"] for file in fsc] == ["png", "csv"]
+    assert [file["format"] for file in slices] == ["png"]
+    assert fsc[0]["start"] == slices[0]["start"] == PNG
+    assert bytes.fromhex(fsc[1]["start"]) == b"shell,re"
+
+
+def test_the_log_warns_that_both_halves_would_start_from_one_reference(
+    finished: Finished, version: str
+) -> None:
+    # Version 4 has one mark for warnings and errors.
+    warnings = texts(finished[2], "warning" if version == "5" else "error")
+    assert any("no proof of a better map" in text for text in warnings)
+    assert any("not half-maps" in text for text in warnings)
+
+
+def test_the_report_lies_in_the_job_and_keeps_its_schema(finished: Finished) -> None:
+    server, _, job = finished
+    report = json.loads((server.project / job["uid"] / "report.json").read_text())
+    jsonschema.validate(report, json.loads((ROOT / "docs/report.schema.json").read_text()))
+    assert report["masks"]["fsc"]["path"].endswith("J42/mask.mrc")
+    assert report["settings"]["voxel_size"] == VOXEL_SIZE
+
+
+def test_the_terminal_shows_the_job_and_the_cut_off(
+    finished: Finished, expected: Regularised
+) -> None:
+    _, done, job = finished
+    assert f"P3 {job['uid']}, output denoised" in done.stdout
+    assert f"{expected.cut_off_angstrom:.2f} Å" in done.stdout
+    assert done.stderr.startswith(f"P3 {job['uid']}, an External job in W2")
+
+
+def test_nothing_is_left_on_this_machine(finished: Finished) -> None:
+    assert not list(finished[0].project.parent.glob("blush-onnx-*"))
+
+
+def test_files_that_this_machine_does_not_see_come_from_the_server(server: Server) -> None:
+    server.misbehave(project_dir="/nowhere/CS-project")
+    done = server.run("P3", "J42", "--no-mask")
+    assert done.returncode == 0, done.stderr
+    job = server.newest()
+    assert job["status"] == "completed"
+    assert "mask" not in job["connections"]
+    assert any("FSC without a mask" in text for text in texts(job))
+
+
+def test_a_missing_half_map_fails_the_job_with_the_reason(server: Server) -> None:
+    (server.project / "J42" / "half_B.mrc").unlink()
+    done = server.run("P3", "J42")
+    assert done.returncode == 1
+    job = server.newest()
+    assert job["status"] == "failed"
+    reason = texts(job, "error")[-1]
+    assert "J42/half_B.mrc is not there" in reason
+    assert done.stderr.splitlines()[-1] == f"Error: {reason}"
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("debug", [(), ("--debug",)])
+def test_a_wrong_password_is_one_line_that_does_not_show_it(
+    shared_server: Server, debug: tuple[str, ...]
+) -> None:
+    before = shared_server.state()["jobs"]
+    done = shared_server.run("P3", "J42", *debug, CRYOSPARC_PASSWORD="not this one")  # noqa: S106
+    assert done.returncode == 1
+    assert f"refused the login of {EMAIL}" in done.stderr
+    assert "not this one" not in done.stderr
+    assert "Warning" not in done.stderr
+    assert shared_server.state()["jobs"] == before
+
+
+def test_without_a_password_the_command_says_where_to_put_it(shared_server: Server) -> None:
+    done = shared_server.run(
+        "P3", "J42", CRYOSPARC_PASSWORD="", XDG_CONFIG_HOME=str(shared_server.project.parent)
+    )
+    assert_fails(done, "CRYOSPARC_PASSWORD in the environment")
+
+
+def test_version_5_does_with_the_login_that_its_client_has_kept(
+    shared_server: Server, version: str
+) -> None:
+    if version != "5":
+        pytest.skip("version 4 keeps no login")
+    config = {"XDG_CONFIG_HOME": str(shared_server.project.parent)}
+    keep = (
+        "from datetime import datetime, timedelta, timezone as z; from cryosparc.auth import *;"
+        "token = Token(access_token='a token', token_type='bearer');"
+        "kept = InstanceAuthSessions({});"
+        f"kept.insert({shared_server.url!r}, {EMAIL!r}, token, datetime.now(z.utc) + timedelta(1));"
+        "kept.save()"
+    )
+    environment = shared_server.environment(**config)
+    subprocess.run([shared_server.python, "-c", keep], env=environment, check=True)
+    done = shared_server.run("P3", "J41", CRYOSPARC_PASSWORD="", **config)
+    assert_fails(done, "J41 (homo_abinit) has no output with half-maps")
+
+
+def test_a_cryosparc_of_another_version_is_warned_of(server: Server) -> None:
+    server.misbehave(version="v4.2.0")
+    done = server.run("P3", "J41")
+    warning, error = done.stderr.splitlines()
+    assert warning.startswith("Warning: CryoSPARC") and "v4.2.0 may not be compatible" in warning
+    assert error.startswith("Error: J41")
+
+
+def test_a_server_that_is_not_there_is_one_line(server: Server) -> None:
+    server.process.kill()
+    server.process.wait()
+    assert_fails(server.run("P3", "J42"), "does not answer")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("P3", "J41"), "J41 (homo_abinit) has no output with half-maps"),
+        (("P3", "J43"), "J43 is running: give a job that has completed"),
+        (("P3", "J99"), "could not find P3 J99"),
+        (("P9", "J42"), "could not find the project P9"),
+        (("P3", "J42", "--mask-job", "J41"), "J41 (homo_abinit) has no output of the type mask"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_a_job_is_created(
+    shared_server: Server, words: tuple[str, ...], message: str
+) -> None:
+    before = set(shared_server.state()["jobs"])
+    assert_fails(shared_server.run(*words), message)
+    assert set(shared_server.state()["jobs"]) == before
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "reason"),
+    [(signal.SIGINT, 1, "stopped with Ctrl-C"), (signal.SIGTERM, 143, "stopped by a signal")],
+)
+def test_a_signal_leaves_the_job_failed_with_the_reason(
+    server: Server, number: signal.Signals, status: int, reason: str
+) -> None:
+    server.misbehave(hold="Model tiny")
+    process = server.start("P3", "J42")
+    while "holding" not in server.state()["faults"]:
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode == status
+    job = server.newest()
+    assert job["status"] == "failed"
+    assert reason in texts(job, "error")[-1]
+
+
+def test_a_job_killed_in_cryosparc_ends_the_work_and_stays_killed(server: Server) -> None:
+    server.misbehave(kill="Model tiny")
+    done = server.run("P3", "J42")
+    job = server.newest()
+    assert_line = f"Error: {job['uid']} is killed in cryoSPARC"
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(assert_line)
+    assert job["status"] == "killed"
+    assert not any(output["dataset"] for output in job["outputs"].values())
+
+
+def test_a_server_that_goes_away_does_not_cost_the_maps(
+    server: Server, expected: Regularised
+) -> None:
+    server.misbehave(die="Model tiny")
+    done = server.run("P3", "J42")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    (kept,) = server.project.parent.glob("blush-onnx-*")
+    assert f"the maps are in {kept} on this machine" in done.stderr
+    assert np.abs(read(kept / "denoised.mrc") - expected.average).max() < 1e-4 * np.abs(
+        expected.average
+    ).max()
+
+
+def test_a_server_that_takes_no_files_fails_the_job_and_does_not_cost_the_maps(
+    server: Server,
+) -> None:
+    server.misbehave(upload="the disk is full")
+    done = server.run("P3", "J42")
+    assert done.returncode == 1
+    job = server.newest()
+    assert job["status"] == "failed"
+    assert len(list(server.project.parent.glob("blush-onnx-*/denoised.mrc"))) == 1
+
+
+def test_a_server_that_never_answers_does_not_stop_the_work(server: Server) -> None:
+    server.misbehave(hold="Model tiny")
+    done = server.run("P3", "J42", "--timeout", "1")
+    assert done.returncode == 0, done.stderr
+    assert "the work goes on" in done.stderr
+    assert server.newest()["status"] == "completed"
+
+
+@pytest.fixture(scope="module")
+def two_rounds(
+    python: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Finished]:
+    with serving(python, tmp_path_factory.mktemp("rounds"), tiny_model) as server:
+        done = server.run(
+            "rounds", "P3", "J42", "--rounds", "2", "--lane", "gpu", "--poll", "0.1",
+        )
+        assert done.returncode == 0, done.stderr
+        yield server, done, server.state()["jobs"]
+
+
+def test_a_round_refines_from_the_denoised_map_at_the_cut_off(
+    two_rounds: Finished, expected: Regularised
+) -> None:
+    first = two_rounds[2]["J45"]
+    assert first["type"] == "nonuniform_refine_new"
+    volume = first["connections"]["volume"]
+    assert [(c["job"], c["output"]) for c in volume] == [("J44", "denoised")]
+    low = first["parameters"]["refine_res_init"]
+    assert expected.cut_off_angstrom <= low < expected.cut_off_angstrom + 0.01
+
+
+def test_a_round_keeps_all_else_of_the_first_refinement(two_rounds: Finished) -> None:
+    first = two_rounds[2]["J45"]
+    assert first["parameters"] | {"refine_res_init": None} == {
+        "refine_symmetry": "D2", "refine_res_init": None, "random_seed": 7,
+    }
+    (particles,) = first["connections"]["particles"]
+    assert (particles["job"], particles["output"]) == ("J40", "particles")
+    assert particles["slots"]["blob"] == ["J39", "particles", "blob"]
+
+
+def test_each_round_denoises_what_the_refinement_before_left(two_rounds: Finished) -> None:
+    jobs = two_rounds[2]
+    sources = [jobs[uid]["connections"]["half_maps"][0]["job"] for uid in ("J44", "J46")]
+    assert sources == ["J42", "J45"]
+    assert [jobs[uid]["status"] for uid in ("J44", "J45", "J46", "J47")] == ["completed"] * 4
+    assert jobs["J46"]["connections"]["mask"][0]["job"] == "J45"
+
+
+def test_rounds_say_that_a_better_fsc_is_no_proof(two_rounds: Finished) -> None:
+    _, done, jobs = two_rounds
+    assert "no proof of a better map" in done.stdout
+    for uid in ("J44", "J46"):
+        assert any("no proof of a better map" in text for text in texts(jobs[uid]))
+    assert "no proof" in jobs["J45"]["description"]
+
+
+def test_rounds_end_where_a_refinement_fails(server: Server) -> None:
+    server.misbehave(refinement="failed")
+    done = server.run("rounds", "P3", "J42", "--rounds", "2", "--poll", "0.1")
+    assert done.returncode == 1
+    assert "J45, the refinement from the denoised map, is failed" in done.stderr
+    assert set(server.state()["jobs"]) == {*(f"J{n}" for n in range(39, 46))}
+
+
+@pytest.mark.parametrize("cut_off", [4.0, 3.14159, 6.999, 100 / 3])
+def test_the_low_pass_is_never_finer_than_the_cut_off(cut_off: float) -> None:
+    assert cut_off - 1e-6 <= low_pass(cut_off) < cut_off + 0.01
+    assert math.isclose(low_pass(cut_off) * 100, round(low_pass(cut_off) * 100))
+
+
+def test_without_cryosparc_tools_the_command_says_what_to_install() -> None:
+    if importlib.util.find_spec("cryosparc") is not None:
+        pytest.skip("cryosparc-tools is installed beside the tests")
+    result = run_cli("cryosparc", "P3", "J42", "--url", "http://localhost:1")
+    assert_fails(result, "pip install 'blush-onnx[cryosparc]'")
+    assert "blush-onnx[cryosparc5]" in result.stderr
