@@ -5,14 +5,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.util
+import itertools
 import json
 import re
+from collections.abc import Iterator
 from importlib import resources
 from typing import Any
 
 from blush_onnx.errors import BlushError, InputError
 from blush_onnx.report.content import Figure, Orthoslices, ReportContent, Section, number_text
 from blush_onnx.report.pictures import nice_length
+from blush_onnx.report.svg import ID_PREFIX
 from blush_onnx.report.viewer import as_base64
 
 PACKAGES = ("jinja2", "matplotlib", "plotly", "scipy", "skimage")
@@ -65,13 +68,14 @@ def write_page(content: ReportContent) -> str:
     scripts = [_own("viewer.js")]
     if any(section.surface for section in content.sections):
         scripts += [_plotly(), _own("surface.js")]
+    numbers = itertools.count(1)
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
         keep_trailing_newline=True,
     )
     page: str = environment.from_string(_own("page.html.j2")).render(
         content=content,
-        sections=[_prepared(section, Markup) for section in content.sections],
+        sections=[_prepared(section, Markup, numbers) for section in content.sections],
         scripts=[Markup(script) for script in scripts],  # noqa: S704 - ours and Plotly's
         style=Markup(_own("style.css")),  # noqa: S704
         policy=_policy(scripts),
@@ -104,26 +108,26 @@ def _check_ids(sections: Any) -> None:
         seen.add(section.id)
 
 
-def _prepared(section: Section, markup: Any) -> dict[str, Any]:
+def _prepared(section: Section, markup: Any, numbers: Iterator[int]) -> dict[str, Any]:
     """A section as the template takes it: what is markup is marked as such."""
     view, surface = section.orthoslices, section.surface
     return {
         "id": section.id, "title": section.title, "text": section.text,
         "verdict": section.verdict, "verdict_text": section.verdict_text,
         "tables": section.tables,
-        "figures": [_figure(figure, markup) for figure in section.figures],
+        "figures": [_figure(figure, markup, next(numbers)) for figure in section.figures],
         "orthoslices": None if view is None else _viewer(view, markup),
         "surface": None if surface is None else {
             "label": surface.label, "plot": markup(_inside_script(surface.plot)),
-            "still": _figure(surface.still, markup),
+            "still": _figure(surface.still, markup, next(numbers)),
         },
     }
 
 
-def _figure(figure: Figure, markup: Any) -> dict[str, Any]:
+def _figure(figure: Figure, markup: Any, number: int) -> dict[str, Any]:
     svg = png = None
     if isinstance(figure.image, str):
-        svg = markup(figure.image)
+        svg = markup(figure.image.replace(ID_PREFIX, f"f{number}-"))
     else:
         png = "data:image/png;base64," + base64.b64encode(figure.image).decode("ascii")
     return {

@@ -6,7 +6,6 @@ colour of the surrounding text.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)))
 WIDTH_INCHES = 5.6
 FULL_WIDTH_INCHES = 6.2
 FONT_SIZE = 10
+ID_PREFIX = "svg-of-this-page-"
 
 _VARIABLES = {
     INK: "currentColor",
@@ -76,8 +76,8 @@ def as_svg(figure: Drawing) -> str:
     Returns
     -------
     str
-        An ``svg`` element without prologue, metadata or links; its ids are its own, so
-        that several can stand on one page.
+        An ``svg`` element without prologue, metadata or links; its ids start with
+        :data:`ID_PREFIX`, in whose place a page with several puts one prefix for each.
     """
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None}, dpi=144)
@@ -86,10 +86,9 @@ def as_svg(figure: Drawing) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
-    prefix = f"f{hashlib.sha256(text.encode()).hexdigest()[:10]}-"
-    text = re.sub(r'\bid="', f'id="{prefix}', text)
-    text = re.sub(r"url\(#", f"url(#{prefix}", text)
-    text = re.sub(r'href="#', f'href="#{prefix}', text)
+    text = re.sub(r'\bid="', f'id="{ID_PREFIX}', text)
+    text = re.sub(r"url\(#", f"url(#{ID_PREFIX}", text)
+    text = re.sub(r'href="#', f'href="#{ID_PREFIX}', text)
     for placeholder, colour in _VARIABLES.items():
         text = text.replace(placeholder, colour)
     return text.strip()

@@ -22,7 +22,7 @@ def main(arguments: tuple[str, ...] = ()) -> list[float]:
     truth = np.exp(-squared / 60).astype(np.float32)
     fsc = np.exp(-np.arange(SIDE // 2 + 1) / 6.0).tolist()
     ratios = []
-    with Client.start(arguments) as client:  # or Client.connect("/home/me/.blush-onnx.sock")
+    with Client.start(arguments) as client:  # or Client.connect(PATH)
         print("{model} on {provider}, {library}".format(**client.server))
         for iteration in range(3):
             rng = np.random.default_rng(iteration)
