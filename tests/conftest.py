@@ -60,10 +60,11 @@ def external_data() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _own_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _own_registry(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
     """Each test has an empty registry and locks of its own, and sees nobody's downloads."""
-    (tmp_path / "locks").mkdir()
-    monkeypatch.setenv("BLUSH_ONNX_LOCKS", str(tmp_path / "locks"))
+    monkeypatch.setenv("BLUSH_ONNX_LOCKS", str(tmp_path_factory.mktemp("locks")))
     monkeypatch.setenv("BLUSH_ONNX_HOME", str(tmp_path / "registry"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     for name in ("BLUSH_ONNX_MODEL", "BLUSH_ONNX_PATH"):

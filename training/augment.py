@@ -275,6 +275,8 @@ def _sharpening(
     cut_off: float, side: int, settings: Augmentation, draw: Draw, device: torch.device
 ) -> Tensor:
     """Rise of the amplitudes as a negative B factor makes it, on the half-spectrum."""
+    if not settings.sharpened:
+        return torch.ones_like(radius(side, device))
     rise = draw.uniform(*settings.sharpening)
     if draw.uniform() >= settings.sharpened:
         rise = 0.0

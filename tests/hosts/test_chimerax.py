@@ -129,7 +129,7 @@ def test_a_run_that_is_stopped_leaves_its_log_alone(
 ) -> None:
     halves = [grid(mrcfile.read(path), path) for path in half_maps]
     running = bundle.start(
-        sys.executable, halves, {}, {"stride": 4}, tmp_path / "out", report=False
+        sys.executable, halves, {}, {"stride": 1}, tmp_path / "out", report=False
     )
     deadline = time.monotonic() + 60
     while len(listing(tmp_path / "out")) < 2 and time.monotonic() < deadline:

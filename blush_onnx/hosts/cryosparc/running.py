@@ -77,10 +77,10 @@ class JobLog:
         """A line: text, warning or error."""
         self._try(lambda: self._job.log(text, level=level))
 
-    def plot(self, picture: Any, text: str, csv: str | None = None) -> None:
+    def plot(self, picture: bytes, text: str, csv: str | None = None) -> None:
         """A picture, the content of a PNG file, with the numbers that it shows."""
         self._try(lambda: self._job.log_plot(
-            picture, text, formats=["png"], raw_data=csv,
+            self._session.tools.picture(picture), text, formats=["png"], raw_data=csv,
             raw_data_format=None if csv is None else "csv",
         ))
 

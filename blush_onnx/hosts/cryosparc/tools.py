@@ -8,6 +8,7 @@ and ``download_file``; ``job.connect``, ``connect_result``, ``load_input``, ``ad
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -40,6 +41,9 @@ class Tools(Protocol):
 
     def log_progress(self, job: Any, text: str) -> None:
         """A line of progress in the job's log."""
+
+    def picture(self, content: bytes) -> Any:
+        """A PNG file as the log takes it."""
 
     def save(self, job: Any, name: str, dataset: Any, picture: Any) -> None:
         """Save an output, with a picture where the version has room for one."""
@@ -149,6 +153,10 @@ class Tools4:
         """See :class:`Tools`."""
         job.log(text)
 
+    def picture(self, content: bytes) -> Any:
+        """See :class:`Tools`."""
+        return content
+
     def save(self, job: Any, name: str, dataset: Any, picture: Any) -> None:
         """See :class:`Tools`."""
         del picture  # this version has no place for it
@@ -218,6 +226,10 @@ class Tools5:
     def log_progress(self, job: Any, text: str) -> None:
         """See :class:`Tools`."""
         job.log(text, name="progress")
+
+    def picture(self, content: bytes) -> Any:
+        """See :class:`Tools`."""
+        return io.BytesIO(content)
 
     def save(self, job: Any, name: str, dataset: Any, picture: Any) -> None:
         """See :class:`Tools`."""
