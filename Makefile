@@ -5,11 +5,13 @@
 #
 # PYTHON  the interpreter to start from          VENV   where the environment goes
 # EXTRAS  what to install beside the tests       TORCH  e.g. torch==2.13.0, to test export too
+# PYTEST_ARGUMENTS  such as -m "not slow and not hosts"
 
 PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?= cpu
 TORCH ?=
+PYTEST_ARGUMENTS ?= -n auto --dist loadfile
 BIN := $(VENV)/bin
 # What was asked for is part of the marker's name, so that asking for more installs more.
 WANTED := $(shell echo "$(EXTRAS) $(TORCH)" | cksum | cut -d' ' -f1)
