@@ -5,7 +5,7 @@
 #
 # PYTHON  the interpreter to start from          VENV   where the environment goes
 # EXTRAS  what to install beside the tests       TORCH  e.g. torch==2.13.0, to test export too
-# PYTEST_ARGUMENTS  such as -m "not slow and not hosts"
+# PYTEST_ARGUMENTS  such as -m "not slow and not hosts and not whole_run"
 
 PYTHON ?= python3
 VENV ?= .venv
