@@ -123,6 +123,33 @@ def check_voxel_size(voxel_size: float) -> float:
     return size
 
 
+def as_half_maps(
+    first: npt.ArrayLike, second: npt.ArrayLike
+) -> list[npt.NDArray[np.float32]]:
+    """Two half-maps as the work takes them.
+
+    Parameters
+    ----------
+    first, second : array_like, (z, y, x), real
+
+    Returns
+    -------
+    list of array, float32
+        The two.
+
+    Raises
+    ------
+    InputError
+        One is no volume to work on, or their boxes differ.
+    """
+    halves = [as_volume(half, f"half-map {i}") for i, half in enumerate((first, second), 1)]
+    if halves[0].shape != halves[1].shape:
+        raise InputError(
+            f"the half-maps have different boxes, {halves[0].shape} and {halves[1].shape}"
+        )
+    return halves
+
+
 @dataclass(frozen=True)
 class EvenCube:
     """The smallest even cube around a box, centre voxel on centre voxel.

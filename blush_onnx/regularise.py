@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blush_onnx import fourier, masks, mode_masks
-from blush_onnx.boxes import as_mask, as_volume
+from blush_onnx.boxes import as_half_maps, as_mask, as_volume
 from blush_onnx.cut_off import choose_shells, shell_of
 from blush_onnx.denoiser import DEFAULT_STRIDE, Denoiser, Progress
 from blush_onnx.errors import InputError
@@ -227,11 +227,7 @@ def regularise(
     OutOfMemoryError
         The work would not fit.
     """
-    halves = [as_volume(h, f"half-map {i}") for i, h in enumerate((half_map_1, half_map_2), 1)]
-    if halves[0].shape != halves[1].shape:
-        raise InputError(
-            f"the half-maps have different boxes, {halves[0].shape} and {halves[1].shape}"
-        )
+    halves = as_half_maps(half_map_1, half_map_2)
     if np.array_equal(halves[0], halves[1]):
         raise InputError("the two half-maps are the same map: give the two independent halves")
     grids = denoiser.grids(halves[0].shape, voxel_size)

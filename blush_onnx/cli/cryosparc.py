@@ -11,15 +11,10 @@ import click
 from blush_onnx.cli.failures import debug_option
 from blush_onnx.cli.loading import load_denoiser, settings_of
 from blush_onnx.cli.options import (
-    batch_size_option,
-    device_option,
+    engine_options,
     model_option,
-    precision_option,
-    provider_option,
-    require_gpu_option,
     rotations_option,
     stride_options,
-    threads_option,
 )
 
 if TYPE_CHECKING:
@@ -82,12 +77,7 @@ def _source_options(command: Callable[..., Any]) -> Callable[..., Any]:
         model_option(),
         stride_options(),
         rotations_option(),
-        batch_size_option(),
-        threads_option("the processors this process may use"),
-        provider_option(),
-        device_option(),
-        precision_option(),
-        require_gpu_option(),
+        engine_options,
         click.option(
             "--url", metavar="URL",
             help="Of cryoSPARC, as in the browser. [default: $CRYOSPARC_BASE_URL, else "

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from blush_onnx.cli.failures import debug_option
+from blush_onnx.cli.options import like_relion_option
 from blush_onnx.cli.output_folder import OutputFolder
 from blush_onnx.cli.terminal import echo, plot_fsc
 
@@ -41,10 +42,7 @@ Examples:
     help="PDB or mmCIF, in the map's coordinates: adds the FSC of both halves' mean to it.",
 )
 @click.option("--voxel-size", type=float, metavar="Å", help="In place of the files' headers.")
-@click.option(
-    "--like-relion", is_flag=True,
-    help="Count voxels and randomise phases exactly as relion_postprocess does.",
-)
+@like_relion_option()
 @click.option(
     "--out", type=_PATH, metavar="CSV", default=Path("fsc.csv"), show_default=True,
     help="Table of the curves.",

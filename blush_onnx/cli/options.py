@@ -55,6 +55,14 @@ def _all(*options: Decorator) -> Decorator:
     return decorate
 
 
+def like_relion_option() -> Decorator:
+    """``--like-relion``."""
+    return click.option(
+        "--like-relion", is_flag=True,
+        help="Count voxels and randomise phases exactly as relion_postprocess does.",
+    )
+
+
 def model_option(*names: str) -> Decorator:
     """``--model``; `names` are other spellings of it."""
     return click.option(

@@ -9,14 +9,15 @@ from typing import Any
 import click
 
 from blush_onnx.cli.failures import debug_option
-from blush_onnx.cli.options import denoising_options
+from blush_onnx.cli.options import denoising_options, like_relion_option
 from blush_onnx.cli.output_folder import OutputFolder
 from blush_onnx.cli.page import PAGE
 from blush_onnx.cli.validate_run import LABELS, ValidateRun
 
 FLAGGED = 3
 OF_THE_HALVES = {
-    "mask", "atomic_model", "local_resolution", "no_network", "voxel_size", "threads",
+    "mask", "like_relion", "atomic_model", "local_resolution", "no_network", "voxel_size",
+    "threads",
 }
 """Options that mean something without a network."""
 _PATH = click.Path(path_type=Path, readable=False)
@@ -59,6 +60,7 @@ Examples:
     help="Denoise the first half five times over, within the largest sphere or --denoise-mask, and "
     "look whether it comes to rest: two and a half times the time of denoising.",
 )
+@like_relion_option()
 @click.option(
     "--atomic-model", type=_PATH, metavar="FILE",
     help="mmCIF or PDB in the map's frame, for the FSC of map and model.",

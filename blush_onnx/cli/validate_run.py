@@ -76,7 +76,8 @@ class ValidateRun:
             first.data, second.data, first.voxel_size, mask=self.masks.get("fsc"),
             denoising=denoising,
             checks=Checks(
-                o["local_resolution"], o["randomise_beyond"], o["repeats"], o["atomic_model"]
+                o["local_resolution"], o["randomise_beyond"], o["repeats"], o["atomic_model"],
+                o["like_relion"],
             ),
             mask_shape=MaskShape(o["mask_threshold"], o["mask_extend"], o["mask_soft_edge"]),
             origin=origin_of(first), workers=o["threads"] or available_cpus(), told=progress,

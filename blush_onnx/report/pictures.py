@@ -95,7 +95,7 @@ def picture_grid(
         scale.set_label(bar_label)
         scale.outline.set_visible(False)
         text = caption.replace("{low}", number_text(low)).replace("{high}", number_text(high))
-        return Figure(as_svg(figure), alt, f"{text} {DIRECTIONS}", wide=True)
+        return Figure(as_svg(figure), alt, f"{text} {DIRECTIONS}", wide=columns > 1)
 
 
 def scale_of(pictures: list[npt.NDArray[Any]]) -> tuple[float, float]:

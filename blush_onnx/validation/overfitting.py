@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blush_onnx import fourier
-from blush_onnx.boxes import EvenCube, as_mask, as_volume
+from blush_onnx.boxes import EvenCube, as_half_maps, as_mask
 from blush_onnx.cut_off import shell_of
 from blush_onnx.denoiser import DEFAULT_STRIDE, Denoiser, Progress
 from blush_onnx.engines.base import EngineDescription
@@ -167,11 +167,7 @@ def randomisation_test(
     OutOfMemoryError
         The work would not fit.
     """
-    given = [as_volume(h, f"half-map {i}") for i, h in enumerate((half_map_1, half_map_2), 1)]
-    if given[0].shape != given[1].shape:
-        raise InputError(
-            f"the half-maps have different boxes, {given[0].shape} and {given[1].shape}"
-        )
+    given = as_half_maps(half_map_1, half_map_2)
     grids = denoiser.grids(given[0].shape, voxel_size)
     start = first_random_shell(grids, beyond_angstrom)
     # In the even cube from the start: to cut a box out of it would smear what is there.

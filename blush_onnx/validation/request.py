@@ -27,12 +27,15 @@ class Checks:
         Whether denoising comes to rest.
     atomic_model : Path or None
         For the FSC of the mean of both halves to it.
+    like_relion : bool
+        Take the FSC as ``relion_postprocess`` does (docs/numerics.md, section 8).
     """
 
     local_resolution: bool = True
     randomise_beyond: float | None = None
     repeats: bool = False
     atomic_model: Path | None = None
+    like_relion: bool = False
 
 
 @dataclass(frozen=True)

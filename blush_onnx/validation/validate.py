@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from blush_onnx.boxes import EvenCube, as_mask, as_volume, check_voxel_size
+from blush_onnx.boxes import EvenCube, as_half_maps, as_mask, check_voxel_size
 from blush_onnx.errors import InputError
 from blush_onnx.fsc import CUT_OFF_THRESHOLD, FscCurves, half_map_fsc
 from blush_onnx.half_map_checks import half_map_warnings
@@ -96,7 +96,7 @@ def validate(
         A package is missing, or as for :func:`blush_onnx.regularise`.
     """
     size = check_voxel_size(voxel_size)
-    halves = [as_volume(h, f"half-map {i}") for i, h in enumerate((half_map_1, half_map_2), 1)]
+    halves = as_half_maps(half_map_1, half_map_2)
     density = _check(halves, size, mask, denoising, checks, origin)
     clock = _Clock(told)
     regularised = None
@@ -106,7 +106,7 @@ def validate(
             spectral_trailing=denoising.spectral_trailing, **denoising.arguments(),
         )
     chosen, source, automatic, trouble = _choose_mask(mask, regularised, size, mask_shape)
-    curves = half_map_fsc(halves[0], halves[1], size, chosen)
+    curves = half_map_fsc(halves[0], halves[1], size, chosen, like_relion=checks.like_relion)
     directions = directional_fsc(halves[0], halves[1], size, chosen)
     local = _local(halves, size, chosen, checks, workers, clock, trouble)
     accounts: tuple[ShellAccount, ...] = ()
@@ -159,10 +159,6 @@ def _check(
     checks: Checks, origin: Point,
 ) -> Array | None:
     """Refuse what would fail after minutes; the atomic model's density, if one is given."""
-    if halves[0].shape != halves[1].shape:
-        raise InputError(
-            f"the half-maps have different boxes, {halves[0].shape} and {halves[1].shape}"
-        )
     if mask is not None:
         as_mask(mask, halves[0].shape)
     if denoising is None and (checks.randomise_beyond is not None or checks.repeats):

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from blush_onnx import Denoiser, InputError
+from blush_onnx.fsc import half_map_fsc
 from blush_onnx.validation.findings import Validation
 from blush_onnx.validation.request import Checks, Denoising
 from blush_onnx.validation.validate import validate
@@ -61,6 +62,18 @@ def test_halves_that_share_noise_are_flagged(
     assert outcomes(found)["Agreement of the solvent"] == "flagged"
     alone = validate(*sound[:2], VOXEL_SIZE, mask=sound[2], checks=FSC_ALONE)
     assert found.fsc.resolution() < alone.fsc.resolution()  # which is what deceives
+
+
+def test_the_fsc_is_relion_s_where_that_is_asked_for(sound: tuple[Array, Array, Array]) -> None:
+    first, second, mask = sound
+    found = validate(
+        first, second, VOXEL_SIZE, mask=mask,
+        checks=Checks(local_resolution=False, like_relion=True),
+    )
+    expected = half_map_fsc(first, second, VOXEL_SIZE, mask, like_relion=True)
+    np.testing.assert_array_equal(found.fsc.masked, expected.masked)
+    plain = half_map_fsc(first, second, VOXEL_SIZE, mask)
+    assert np.abs(found.fsc.masked - plain.masked).max() > 1e-4
 
 
 def test_without_a_mask_there_is_one_curve_and_less_to_test() -> None:
