@@ -10,12 +10,10 @@ from typing import Any
 
 import click
 
+from blush_onnx.cli.signals import Terminated, end_tidily
+
 FAILED = 1
 TERMINATED = 128 + signal.SIGTERM
-
-
-class Terminated(BaseException):
-    """SIGTERM arrived; passes every handler of errors on its way out."""
 
 
 def debug_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -52,7 +50,7 @@ def run_guarded(
         traceback, no usage.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    _listen()
+    end_tidily()
     obj: dict[str, bool] = {}
     try:
         with command.make_context(name, list(arguments), obj=obj) as ctx:
@@ -103,15 +101,3 @@ def _leave(message: str, status: int = FAILED) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
-
-
-def _listen() -> None:
-    """Turn signals that end the process into an exception, so that it can tidy up."""
-    for signal_name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
-        number = getattr(signal, signal_name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-            signal.signal(number, _terminate)
-
-
-def _terminate(_number: int, _frame: object) -> None:
-    raise Terminated

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import signal
 import socket
 import stat
@@ -102,15 +103,20 @@ def serve_socket(
         logger.info("serving at %s", path)
         if ready is not None:
             ready()
-        with _stopped_by_signals(listener) as stopped:
-            while not stopped.is_set():
+        with _stopped_by_signals() as (stopped, woken):
+            while True:
+                select.select([listener, woken], [], [])
+                if stopped.is_set():
+                    break
                 try:
                     client, _ = listener.accept()
-                except OSError as error:
-                    if not stopped.is_set():  # no more files, as a rule
-                        logger.warning("no client can be taken now: %s", error)
-                        stopped.wait(PAUSE_SECONDS)
+                except BlockingIOError:  # it has gone again, or another signal woke us
                     continue
+                except OSError as error:  # no more files, as a rule
+                    logger.warning("no client can be taken now: %s", error)
+                    stopped.wait(PAUSE_SECONDS)
+                    continue
+                client.setblocking(True)
                 clients.welcome(client)
     clients.stop()
 
@@ -180,6 +186,7 @@ def _listening(path: Path) -> Iterator[socket.socket]:
             os.umask(before)
         made = path.stat().st_ino
         listener.listen()
+        listener.setblocking(False)
     except OSError as error:
         listener.close()
         raise OutputError(f"cannot make the socket {path}: {error.strerror or error}") from error
@@ -212,22 +219,28 @@ def _make_room(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _stopped_by_signals(listener: socket.socket) -> Iterator[threading.Event]:
-    """SIGTERM and SIGINT end the wait for clients; outside the main thread they are left alone."""
+def _stopped_by_signals() -> Iterator[tuple[threading.Event, socket.socket]]:
+    """What SIGTERM and SIGINT set, and a socket that they make readable.
+
+    A signal can come before the wait for clients or in another thread, where it would
+    not end that wait. Outside the main thread signals are left alone.
+    """
     stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
+    woken, wake = socket.socketpair()
+    with woken, wake:
+        if threading.current_thread() is not threading.main_thread():
+            yield stopped, woken
+            return
+        wake.setblocking(False)
 
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        stopped.set()
-        # Closing alone does not wake an accept that waits.
-        with contextlib.suppress(OSError):
-            listener.shutdown(socket.SHUT_RDWR)
+        def stop(_signal: int, _frame: FrameType | None) -> None:
+            stopped.set()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        waker = signal.set_wakeup_fd(wake.fileno())
+        try:
+            yield stopped, woken
+        finally:
+            signal.set_wakeup_fd(waker)
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -15,6 +15,7 @@ import numpy as np
 from tests.conftest import blob_and_noise, write_mrc
 
 COMMAND = (sys.executable, "-c", "from blush_onnx.cli import main; main()")
+Options = tuple[str | Path, ...]
 DATA_STARTS = 1024
 """Bytes of the header of an MRC file without extended header."""
 
@@ -52,6 +53,12 @@ def start_cli(*args: str | Path) -> subprocess.Popen[str]:
         [*COMMAND, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         encoding="utf-8", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+
+
+def assert_unwritten(out: Path) -> None:
+    """Neither the folder nor the one above it, which is not there either, was made."""
+    assert not out.exists()
+    assert not out.parent.exists()
 
 
 def assert_fails(result: subprocess.CompletedProcess[str], message: str) -> None:

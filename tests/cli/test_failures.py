@@ -3,9 +3,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import mrcfile
@@ -15,12 +12,13 @@ import pytest
 from blush_onnx.engines import installed_providers
 from tests.cli.helpers import (
     BAD_MAPS,
+    Options,
     assert_fails,
+    assert_unwritten,
     bad_map,
     listing,
     patch_bytes,
     run_cli,
-    start_cli,
 )
 from tests.conftest import TINY_CHECKPOINT, blob_and_noise, need, write_mrc
 
@@ -28,29 +26,8 @@ Halves = tuple[Path, Path]
 MAP_BYTES = 1024 + 4 * 40**3
 
 
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    """Where results would go; nothing is there."""
-    return tmp_path / "results" / "out"
-
-
-@pytest.fixture
-def tiny(tiny_model: Path) -> tuple[str | Path, ...]:
-    """Options for the tiny model on the CPU."""
-    return "--model", tiny_model, "--provider", "cpu"
-
-
-Options = tuple[str | Path, ...]
-
-
 def copied_model(tiny_model: Path, folder: Path) -> Path:
     return Path(shutil.copytree(tiny_model, folder / "model"))
-
-
-def assert_unwritten(out: Path) -> None:
-    """Neither the folder nor the one above it, which is not there either, was made."""
-    assert not out.exists()
-    assert not out.parent.exists()
 
 
 @pytest.mark.parametrize("name", BAD_MAPS)
@@ -421,60 +398,6 @@ def test_debug_shows_the_traceback(tiny: Options, out: Path, tmp_path: Path) -> 
     assert done.stderr.startswith("Traceback")
     assert done.stderr.rstrip().endswith("no.mrc does not exist")
     assert_unwritten(out)
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.05)
-
-
-@pytest.fixture(scope="module")
-def long_work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A map that takes the tiny model many seconds."""
-    folder = tmp_path_factory.mktemp("long")
-    return write_mrc(folder / "map.mrc", blob_and_noise((150, 150, 150), 1), 1.5)
-
-
-def stopped_by(number: signal.Signals, long_work: Path, out: Path, tiny: Options) -> str:
-    """Stop a run half-way; what it said."""
-    process = start_cli("denoise", long_work, "--out", out, *tiny, "--stride", "10")
-    try:
-        wait_for(lambda: any(name.startswith(".") for name in listing(out)))
-        time.sleep(1)
-        assert process.poll() is None
-        process.send_signal(number)
-        printed, said = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert printed == ""
-    assert process.returncode == {signal.SIGINT: 1, signal.SIGTERM: 143}[number]
-    return said
-
-
-@pytest.mark.skipif(os.name != "posix", reason="signals of this kind are POSIX")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_run_leaves_nothing(
-    number: signal.Signals, long_work: Path, out: Path, tiny: Options
-) -> None:
-    said = stopped_by(number, long_work, out, tiny)
-    word = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}[number]
-    assert len(said.splitlines()) == 1, said
-    assert said.startswith(f"Error: {word}")
-    assert_unwritten(out)
-
-
-@pytest.mark.skipif(os.name != "posix", reason="signals of this kind are POSIX")
-def test_a_stopped_run_leaves_the_old_results(
-    long_work: Path, tmp_path: Path, tiny: Options
-) -> None:
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / "denoised.mrc").write_text("old")
-    stopped_by(signal.SIGTERM, long_work, out, (*tiny, "--overwrite"))
-    assert listing(out) == ["denoised.mrc"]
-    assert (out / "denoised.mrc").read_text() == "old"
 
 
 def test_a_header_that_lies_about_the_number_of_sections_fails(

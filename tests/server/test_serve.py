@@ -8,6 +8,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +65,29 @@ def test_the_socket_is_its_user_s_alone_and_goes_with_the_server(
         assert first.server["model"] == second.server["model"] == "tiny"
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
+    assert not path.exists()
+
+
+TOLD_IN_ANOTHER_THREAD = """
+import signal, sys, threading, time
+from pathlib import Path
+from blush_onnx.server.serve import serve_socket
+
+def told():
+    time.sleep(0.5)
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+serve_socket(Path(sys.argv[1]), None, ready=lambda: threading.Thread(target=told).start())
+"""
+
+
+def test_a_signal_that_another_thread_gets_ends_the_server_too(short_folder: Path) -> None:
+    path = short_folder / "s"
+    done = subprocess.run(
+        [sys.executable, "-c", TOLD_IN_ANOTHER_THREAD, path], timeout=30,
+        capture_output=True, text=True,
+    )
+    assert done.returncode == 0, done.stderr
     assert not path.exists()
 
 

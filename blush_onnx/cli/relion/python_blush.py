@@ -14,8 +14,9 @@ from typing import Any
 
 import click
 
-from blush_onnx.cli.failures import Terminated, run_guarded
+from blush_onnx.cli.failures import run_guarded
 from blush_onnx.cli.relion.job_options import JobCommand, job_options, run_logged, star_of
+from blush_onnx.cli.signals import Terminated
 
 SUCCESS = "success"
 
