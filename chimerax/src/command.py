@@ -76,13 +76,15 @@ def blush(
         )
     except denoising.Failure as failure:
         raise UserError(str(failure)) from None
+    # Taken now: the maps may be closed before the end.
+    place = maps[0].data.origin, maps[0].data.step, maps[0].scene_position
     if wait or (wait is None and not session.ui.is_gui):
-        return _wait(session, running, maps)
-    _watch(session, running, maps)
+        return _wait(session, running, maps, place)
+    _watch(session, running, maps, place)
     return []
 
 
-def _wait(session, running, volumes):
+def _wait(session, running, volumes, place):
     try:
         while (found := denoising.outcome(running)) is None:
             time.sleep(POLL_SECONDS)
@@ -91,10 +93,10 @@ def _wait(session, running, volumes):
     except BaseException:
         denoising.stop(running)
         raise
-    return _show(session, found, volumes)
+    return _show(session, found, volumes, place)
 
 
-def _watch(session, running, volumes):
+def _watch(session, running, volumes, place):
     """Look at every frame whether it is done; ChimeraX stays usable meanwhile."""
     told = 0
 
@@ -107,7 +109,7 @@ def _watch(session, running, volumes):
             return DEREGISTER
         if found is not None:
             session.logger.status("")
-            _show(session, found, volumes)
+            _show(session, found, volumes, place)
             return DEREGISTER
         if running.seconds > told:
             told = int(running.seconds) + 1
@@ -118,19 +120,20 @@ def _watch(session, running, volumes):
     session.triggers.add_handler("app quit", lambda *_: denoising.stop(running))
 
 
-def _show(session, found, volumes):
-    """Open the maps where the half-maps are, colour the mean, hide the rest, open the report."""
-    source = volumes[0]
+def _show(session, found, volumes, place):
+    """Open the maps where the half-maps were, colour the mean, hide the rest, open the report."""
+    origin, step, position = place
     models = {}
     for name, path in found.maps.items():
         (models[name],) = run(session, f"open {FileNameArg.unparse(str(path))}", log=False)
         models[name].name = name
-        models[name].data.set_origin(source.data.origin)
-        models[name].data.set_step(source.data.step)
-        models[name].position = source.position
+        models[name].data.set_origin(origin)
+        models[name].data.set_step(step)
+        models[name].position = position
     shown = models[denoising.NAMES["denoised.mrc"]]
     for model in (*volumes, *models.values()):
-        model.display = model is shown
+        if not model.deleted:
+            model.display = model is shown
     low, high = found.limits
     shown.update_drawings()  # a surface that is not there yet cannot be coloured
     run(

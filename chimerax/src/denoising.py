@@ -219,8 +219,13 @@ def start(
     for name, value in values.items():
         arguments += [f"--{name.replace('_', '-')}", value]
     arguments += ["--report"] if report else []
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / "blush-onnx.log").open("wb") as log:
+    out = out.absolute()  # ChimeraX may be somewhere else in the end
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        file = (out / "blush-onnx.log").open("wb")
+    except OSError as error:
+        raise Failure(f"nothing can be written to {out}: {error.strerror}") from None
+    with file as log:
         process = subprocess.Popen(
             [python, "-m", "blush_onnx", "denoise", *arguments, "--out", str(out), "--overwrite"],
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,

@@ -94,6 +94,8 @@ class Laboratory:
         return job
 
     def create(self, type_: str, workspace: str, **more: Any) -> Job:
+        if "create" in self.faults and type_ != "snowflake":
+            raise Refused(422, self.faults["create"])
         uid = f"J{max(int(known[1:]) for known in self.jobs) + 1}"
         (self.folder / uid).mkdir()
         self.jobs[uid] = Job(uid, type_, workspace=workspace, **more)

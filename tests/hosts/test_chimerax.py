@@ -17,8 +17,9 @@ import zipfile
 from collections.abc import Callable
 from email.parser import Parser
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import mrcfile
 import numpy as np
@@ -44,6 +45,21 @@ def bundle() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # where dataclasses look their annotations up
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The command itself, where every name of ChimeraX stands for nothing."""
+    for name in ("core.commands", "core.errors", "core.triggerset", "map"):
+        monkeypatch.setitem(sys.modules, f"chimerax.{name}", MagicMock())
+    spec = importlib.util.spec_from_file_location("blushonnx", BUNDLE / "src" / "__init__.py")
+    assert spec is not None
+    monkeypatch.setitem(sys.modules, "blushonnx", importlib.util.module_from_spec(spec))
+    module = importlib.import_module("blushonnx.command")
+    for name in ("blushonnx.command", "blushonnx.denoising"):
+        monkeypatch.setitem(sys.modules, name, sys.modules.pop(name))
+    monkeypatch.setattr(module, "_python", lambda: sys.executable)
     return module
 
 
@@ -138,6 +154,68 @@ def test_a_run_that_is_stopped_leaves_its_log_alone(
     bundle.stop(running)
     assert listing(tmp_path / "out") == ["blush-onnx.log"]
     bundle.stop(running)  # as when ChimeraX quits after all is done
+
+
+def test_maps_that_are_closed_meanwhile_do_not_cost_the_results(
+    command: ModuleType, half_maps: tuple[Path, Path], tiny_model: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    origin, step = (3.0, 4.0, 5.0), (2.0, 2.0, 2.0)
+    maps = [
+        SimpleNamespace(
+            name=path.name, deleted=False, scene_position="there", full_matrix=None,
+            data=SimpleNamespace(
+                path=str(path), file_type="mrc", size=(SIDE,) * 3, origin=origin, step=step,
+                cell_angles=(90.0,) * 3, rotation=((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+            ),
+        ) for path in half_maps
+    ]
+    opened: list[MagicMock] = []
+
+    def run(_session: Any, text: str, **_: Any) -> list[MagicMock]:
+        if text.startswith("open "):
+            opened.append(MagicMock(deleted=False))
+        return opened[-1:]
+
+    monkeypatch.setattr(command, "run", run)
+    session = MagicMock()
+    handlers: dict[str, Any] = {}
+    session.triggers.add_handler = handlers.__setitem__
+    command.blush(session, maps, model=str(tiny_model), output_folder=str(tmp_path), report=False)
+    for closed in maps:
+        closed.data, closed.deleted = None, True  # as Volume.delete leaves them
+    deadline = time.monotonic() + 60
+    while handlers["new frame"]() is not command.DEREGISTER:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert len(opened) == 4
+    for model in opened:
+        model.data.set_origin.assert_called_once_with(origin)
+        assert model.position == "there"
+    assert [model.display for model in opened] == [True, False, False, False]
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_in_one_line(
+    bundle: ModuleType, grid: Callable[..., Any], half_maps: tuple[Path, Path], tmp_path: Path
+) -> None:
+    halves = [grid(mrcfile.read(path), path) for path in half_maps]
+    (tmp_path / "file").touch()
+    with pytest.raises(bundle.Failure, match=r"nothing can be written to .*: Not a directory"):
+        bundle.start(sys.executable, halves, {}, {}, tmp_path / "file" / "out", report=False)
+
+
+def test_results_are_found_from_another_folder_than_the_one_they_were_asked_for_in(
+    bundle: ModuleType, grid: Callable[..., Any], half_maps: tuple[Path, Path], tiny_model: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    halves = [grid(mrcfile.read(path), path) for path in half_maps]
+    running = bundle.start(
+        sys.executable, halves, {}, {"model": tiny_model}, Path("out"), report=False
+    )
+    monkeypatch.chdir(tmp_path / "elsewhere")  # ChimeraX's command cd
+    assert finish(bundle, running).maps["denoised"].is_file()
 
 
 @pytest.mark.parametrize(

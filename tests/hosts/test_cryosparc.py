@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import math
@@ -23,6 +24,7 @@ import pytest
 
 from blush_onnx import Denoiser, Regularised, regularise
 from blush_onnx.hosts.cryosparc.rounds import low_pass
+from blush_onnx.hosts.cryosparc.work import cut_off_text
 from tests.cli.helpers import COMMAND, assert_fails, run_cli
 from tests.conftest import Volume, blob_and_noise, write_mrc
 from tests.hosts.cryosparc_server import EMAIL, LICENCE, PASSWORD
@@ -237,6 +239,14 @@ def test_the_log_tells_resolution_cut_off_and_model(
     assert "Model tiny on" in log
 
 
+def test_a_cut_off_that_was_asked_for_is_told_even_beyond_the_network(
+    expected: Regularised,
+) -> None:
+    beyond = dataclasses.replace(expected, beyond_network=True)
+    assert cut_off_text(beyond, asked_for=False).startswith("No cut-off: they agree to ")
+    assert "are kept up to the cut-off at " in cut_off_text(beyond, asked_for=True)
+
+
 def test_the_log_shows_slices_and_the_fsc_with_its_numbers(finished: Finished) -> None:
     images = [event for event in finished[2]["events"] if event["type"] == "image"]
     fsc, slices = (event["files"] for event in images)
@@ -276,8 +286,15 @@ def test_nothing_is_left_on_this_machine(finished: Finished) -> None:
     assert not list(finished[0].project.parent.glob("blush-onnx-*"))
 
 
-def test_files_that_this_machine_does_not_see_come_from_the_server(server: Server) -> None:
-    server.misbehave(project_dir="/nowhere/CS-project")
+@pytest.mark.parametrize(
+    "folder",
+    # Of the second the system raises an error, as of another user's folder for all but root.
+    ["/nowhere/CS-project", f"/{300 * 'x'}"], ids=["not there", "out of reach"],
+)
+def test_files_that_this_machine_does_not_see_come_from_the_server(
+    server: Server, folder: str
+) -> None:
+    server.misbehave(project_dir=folder)
     done = server.run("P3", "J42", "--no-mask")
     assert done.returncode == 0, done.stderr
     job = server.newest()
@@ -488,6 +505,15 @@ def test_rounds_end_where_a_refinement_fails(server: Server) -> None:
     assert done.returncode == 1
     assert "J45, the refinement from the denoised map, is failed" in done.stderr
     assert set(server.state()["jobs"]) == {*(f"J{n}" for n in range(39, 46))}
+
+
+def test_the_reason_is_in_the_servers_own_words(server: Server) -> None:
+    server.misbehave(create="no such parameter")
+    done = server.run("rounds", "P3", "J42", "--rounds", "1")
+    assert done.returncode == 1
+    error = done.stderr.splitlines()[-1]
+    assert error.startswith("Error: cryoSPARC could not create a refinement like J42: ")
+    assert "no such parameter" in error
 
 
 @pytest.mark.parametrize("cut_off", [4.0, 3.14159, 6.999, 100 / 3])

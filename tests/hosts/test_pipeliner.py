@@ -182,13 +182,14 @@ def test_a_job_that_fails_says_why(project: Project) -> None:
 
 @pytest.mark.hosts
 def test_what_cannot_run_is_refused_before(project: Project) -> None:
-    same, missing = project.drive(
+    same, missing, blank = project.drive(
         "try:\n    project.run_job(parameters)\n"
         "except ValueError as error:\n    answer['why'] = str(error)",
-        {"half_map_2": "half1.mrc"}, {"half_map_2": ""},
+        {"half_map_2": "half1.mrc"}, {"half_map_2": ""}, {"rotations": ""},
     )
     assert "same file: give both halves" in same["why"]
     assert "Half-map 2" in missing["why"]
+    assert "Orientations to average" in blank["why"]
 
 
 @pytest.mark.hosts

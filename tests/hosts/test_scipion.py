@@ -21,6 +21,7 @@ import json
 import pyworkflow as pw
 from pyworkflow.gui.project.viewprotocols_extra import ProtocolTreeConfig
 from scipion.install.funcs import Environment
+from scipion.install.plugin_funcs import PluginInfo, PluginRepository
 
 domain = pw.Config.getDomain()
 plugin = domain.getPlugins()["blushonnx"]
@@ -37,8 +38,11 @@ def place_of(name, node):
 trees = ProtocolTreeConfig.load(domain, plugin.__path__[0] + "/../no.conf")
 environment = Environment(args=[])
 plugin.Plugin.defineBinaries(environment)
-(target,) = [t for t in environment._targetList if t.getName().startswith("blush-onnx")]
+(target,) = [t for t in environment._targetList if t.getName().startswith("blush")]
+installed = PluginInfo(pipName="scipion-em-blush-onnx", remote=False).getPluginClass()
 print(json.dumps({
+    "installer": installed.getName(),
+    "installb": [k for k, v in PluginRepository.getBinToPluginDict().items() if v == "blushonnx"],
     "label": protocol._label,
     "references": sorted(plugin._bibtex),
     "viewers": [v.__name__ for v in domain.getViewers().values() if protocol in v._targets],
@@ -79,8 +83,9 @@ class Scipion:
 def scipion(tmp_path_factory: pytest.TempPathFactory) -> Scipion:
     python = make_environment("scipion", *PACKAGES, temporary=tmp_path_factory)
     subprocess.run(
+        # Not editable: Scipion's installer does not find plugins in which hatchling is so.
         [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps",
-         "--editable", PLUGIN],
+         "--force-reinstall", PLUGIN],
         check=True,
     )
     return Scipion(python, tmp_path_factory.mktemp("scipion") / "home")
@@ -111,6 +116,12 @@ def test_the_program_is_installed_where_the_protocol_looks_for_it(told: dict[str
     assert told["program"] in told["makes"]
     assert any("pip install 'blush-onnx[cpu,report]==" in command for command in told["commands"])
     assert "BLUSH_ONNX_PROGRAM" in " ".join(told["missing"])
+
+
+@pytest.mark.hosts
+def test_scipions_installer_knows_the_plugin_and_the_programs_name(told: dict[str, Any]) -> None:
+    assert told["installer"] == "blushonnx"
+    assert told["installb"] == ["blushonnx-0.1.0", "blushonnx"]
 
 
 @pytest.mark.hosts

@@ -18,6 +18,7 @@ from training.prepare import simulate
 from training.prepare.dataset import TrainingPair
 
 ROOT = Path(__file__).parent.parent.parent
+STEPS = 15
 
 
 @pytest.fixture(scope="module")
@@ -108,13 +109,15 @@ def test_a_model_that_got_better_is_registered(files: list[str], tmp_path: Path)
     """The tiny network knows nothing, so that a pair of half-maps teaches it something."""
     done = run(
         str(TINY_CHECKPOINT), *files, "--name", "mine", "--output", str(tmp_path / "report"),
-        "--minutes", "1", "--learning-rate", "0.01", "--precision", "float32",
+        "--minutes", "30", "--steps", str(STEPS), "--learning-rate", "0.01",
+        "--precision", "float32",
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Kept as mine" in done.stdout
     assert "no independent measure" in " ".join(done.stdout.split())
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     assert report["gain"] > 2 * report["gain_standard_error"] > 0
+    assert report["steps"] <= STEPS
     assert set(report["phase_randomised"]["mean_fsc"]) == {"input", "before", "after"}
     assert models.load_model("mine").config.training.startswith("tiny, fine-tuned on half1.mrc")
     text = (tmp_path / "report" / "report.md").read_text()

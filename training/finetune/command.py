@@ -47,6 +47,8 @@ SIGNIFICANT = 2.0
               default=Path("finetuned"), show_default=True, help="Folder of the report.")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), default=10.0,
               show_default=True, help="Of training, at most.")
+@click.option("--steps", type=click.IntRange(0), default=0, help="At most; a step is four "
+              "patches.  [default: what there is time for]")
 @click.option("--learning-rate", type=click.FloatRange(0, 1, min_open=True), default=1e-4,
               show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
@@ -55,7 +57,7 @@ SIGNIFICANT = 2.0
 @click.option("--device", help="Such as cuda or cpu.  [default: a card if there is one]")
 def finetune(
     model: str, half_1: Path, half_2: Path, mask: Path | None, name: str | None, overwrite: bool,
-    output: Path, minutes: float, learning_rate: float, seed: int, precision: str,
+    output: Path, minutes: float, steps: int, learning_rate: float, seed: int, precision: str,
     device: str | None,
 ) -> None:
     """Train MODEL (a registered name, folder or checkpoint) further on two half-maps.
@@ -68,7 +70,8 @@ def finetune(
     registry.check_free(chosen, overwrite=overwrite)
     pair = read_pair(PairOfFiles(half_1.name, half_1, half_2, mask), worst_resolution=math.inf)
     settings = Settings(
-        minutes=minutes, learning_rate=learning_rate, seed=seed, precision=precision
+        minutes=minutes, steps=steps, learning_rate=learning_rate, seed=seed,
+        precision=precision,
     )
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     click.echo(f"half-maps: {pair.resolution:.1f} Å, {pair.mask.shape[0]} voxels of "

@@ -26,7 +26,7 @@ from training.volumes import LoadedVolume, as_volume
 
 STRIDE = 32
 LOOKS = 5
-"""At least so many in the time given."""
+"""At least so many in the time or the steps given."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Settings:
     ----------
     minutes : float
         Of training, at most.
+    steps : int
+        At most; 0: what there is time for.
     learning_rate : float
     averaging : float
         Decay of the weights' moving average.
@@ -50,6 +52,7 @@ class Settings:
     """
 
     minutes: float = 10.0
+    steps: int = 0
     learning_rate: float = 1e-4
     averaging: float = 0.98
     check_every: int = 25
@@ -132,7 +135,8 @@ def tune(
     history = [(0, float(np.mean(block_errors(apply(best, volume, patch_size), halves, stop))))]
     tell(f"step 0: error of the blocks for early stopping {history[0][1]:.4f}")
     step, stale, best_step, began = 0, 0, 0, time.monotonic()
-    while stale < settings.patience and time.monotonic() - began < 60 * settings.minutes:
+    spent = 0.0
+    while stale < settings.patience and spent < 1:
         torch.manual_seed(settings.seed * 1_000_003 + step)
         draw = Draw(settings.seed * 1_000_003 + step, device)
         with torch.no_grad():
@@ -154,8 +158,9 @@ def tune(
             _average(average, trained, min(settings.averaging, (1 + step) / (10 + step)))
         step += 1
         minutes = (time.monotonic() - began) / 60
+        spent = max(minutes / settings.minutes, step / settings.steps if settings.steps else 0)
         # Slow machines get looks too: some within the time, one at its end.
-        due = minutes > min(len(history) / LOOKS, 1) * settings.minutes
+        due = spent >= min(len(history) / LOOKS, 1)
         if due or step % settings.check_every == 0:
             error = float(np.mean(block_errors(apply(average, volume, patch_size), halves, stop)))
             history.append((step, error))

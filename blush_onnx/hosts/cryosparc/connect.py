@@ -160,7 +160,10 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _reason(error: BaseException) -> str:
-    """The first cause in one line of reasonable length."""
-    *_, cause = _chain(error)
-    text = " ".join(str(cause).split()) or type(cause).__name__
+    """The server's own words, else the first cause, in one line of reasonable length."""
+    links = list(_chain(error))
+    # The clients' own errors have the request in their first line, and below it the answer.
+    answers = (str(link).partition("\n")[2] for link in links if hasattr(link, "data"))
+    words = next(filter(None, answers), None) or str(links[-1])
+    text = " ".join(words.split()) or type(links[-1]).__name__
     return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]} …"

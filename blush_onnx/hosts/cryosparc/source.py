@@ -111,7 +111,7 @@ def local_copy(session: Session, dataset: Any, slot: str, folder: Path) -> tuple
     Returns
     -------
     path : Path
-        In the project's folder, where this machine sees it.
+        In the project's folder, where this machine sees it and this user may read it.
     voxel_size : float
         Å, as the dataset has it.
 
@@ -129,7 +129,7 @@ def local_copy(session: Session, dataset: Any, slot: str, folder: Path) -> tuple
     voxel_size = float(f"{float(dataset[f'{slot}/psize_A'][0]):.6g}")  # stored as float32
     with asking("name the project's folder"):
         path = Path(session.tools.project_folder(session.project)) / relative
-    if path.is_file():
+    if _can_read(path):
         return path, voxel_size
     fetched = folder / f"{slot}_{relative.name}"
     try:
@@ -138,6 +138,15 @@ def local_copy(session: Session, dataset: Any, slot: str, folder: Path) -> tuple
     except CryosparcError as error:
         raise CryosparcError(f"{path} is not there, and {error}") from error
     return fetched, voxel_size
+
+
+def _can_read(path: Path) -> bool:
+    """Whether this user gets at a file: a project's folder is often that of another."""
+    try:
+        path.open("rb").close()
+    except OSError:
+        return False
+    return True
 
 
 def _completed(session: Session, uid: str) -> JobFacts:

@@ -160,7 +160,9 @@ def denoise_files(
         files=(*files, REPORT), seconds=seconds, warnings=found,
     )
     (folder / REPORT).write_text(as_json(record), encoding="utf-8")
-    slices = _show(np.float32(0.5) * (first + second), result, inputs.voxel_size, log)
+    slices = _show(
+        np.float32(0.5) * (first + second), result, inputs.voxel_size, log, request.cut_off
+    )
     return Work(
         result, first.shape, inputs.voxel_size, (*files, REPORT), tuple(found), slices
     )
@@ -195,12 +197,14 @@ def _write(
     return files
 
 
-def _show(before: Array, result: Regularised, voxel_size: float, log: JobLog) -> bytes:
+def _show(
+    before: Array, result: Regularised, voxel_size: float, log: JobLog, cut_off: float | None
+) -> bytes:
     """Lines and pictures on what was done; returns the picture of slices."""
     kind = "solvent-corrected" if result.fsc.corrected is not None else "unmasked"
     log.line(
         f"The half-maps agree to {result.fsc.resolution():.2f} Å (FSC 0.143, {kind}). "
-        f"{cut_off_text(result)}"
+        f"{cut_off_text(result, asked_for=cut_off is not None)}"
     )
     curve = pictures.fsc_plot(
         result.fsc, result.cut_off_angstrom, f"cut-off {result.cut_off_angstrom:.2f} Å"
@@ -213,10 +217,10 @@ def _show(before: Array, result: Regularised, voxel_size: float, log: JobLog) ->
     return slices
 
 
-def cut_off_text(result: Regularised) -> str:
-    """Up to where the denoised maps were kept, in a sentence."""
+def cut_off_text(result: Regularised, *, asked_for: bool) -> str:
+    """Up to where the denoised maps were kept, in a sentence; the user may have asked for it."""
     angstrom = f"{result.cut_off_angstrom:.2f} Å"
-    if result.beyond_network:
+    if result.beyond_network and not asked_for:
         return (
             f"No cut-off: they agree to {angstrom}, further than the network reaches, and fill "
             "the finest shells themselves."

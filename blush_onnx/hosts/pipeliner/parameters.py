@@ -92,7 +92,7 @@ def settings() -> dict[str, Any]:
         ),
         "rotations": IntJobOption(
             label="Orientations to average:", default_value=1, hard_min=1,
-            hard_max=MOST_ORIENTATIONS, **group,
+            hard_max=MOST_ORIENTATIONS, is_required=True, **group,
             help_text="More than 1 also writes spread.mrc, where the answer depends on how one "
             "looks; takes as many times the time.",
         ),

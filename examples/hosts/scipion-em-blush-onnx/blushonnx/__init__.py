@@ -12,6 +12,8 @@ _references = ["Kimanius2024"]
 PROGRAM = "BLUSH_ONNX_PROGRAM"
 RUNTIME = "BLUSH_ONNX_RUNTIME"
 VERSION = "0.1.0"
+PACKAGE = "blushonnx"
+"""The program's name for ``installb``, which takes what follows a hyphen for the version."""
 COMMAND = "env/bin/blush-onnx"
 """Where it is, in the folder that Scipion makes for a program."""
 
@@ -26,7 +28,7 @@ class Plugin(pwem.Plugin):
     @classmethod
     def _defineVariables(cls):
         cls._defineEmVar(
-            PROGRAM, f"blush-onnx-{VERSION}/{COMMAND}",
+            PROGRAM, f"{PACKAGE}-{VERSION}/{COMMAND}",
             description="The command blush-onnx, in an environment of its own.",
             var_type=VarTypes.PATH,
         )
@@ -54,11 +56,12 @@ class Plugin(pwem.Plugin):
     def defineBinaries(cls, env):
         """One environment, with Python from conda, for Scipion's own may be too old."""
         extras = f"{cls.getVar(RUNTIME)},report"
+        activation = cls.getCondaActivationCmd() or ""  # which brings conda into PATH
         command = (
-            f"{cls.getCondaActivationCmd() or ''} conda create -y -p env python=3.12 pip && "
+            f"{activation} conda create -y -p env python=3.12 pip && "
             f"env/bin/python -m pip install 'blush-onnx[{extras}]=={VERSION}'"
         )
         env.addPackage(
-            "blush-onnx", version=VERSION, tar="void.tgz", neededProgs=["conda"], default=True,
-            commands=[(command, COMMAND)],
+            PACKAGE, version=VERSION, tar="void.tgz", default=True,
+            neededProgs=[] if activation else ["conda"], commands=[(command, COMMAND)],
         )

@@ -13,6 +13,7 @@ from pyworkflow.protocol import params
 from .. import Plugin
 
 PROVIDERS = ["auto", "cpu", "openvino", "cuda"]
+WITHOUT_CARDS = ("cpu", "openvino")
 QUALITIES = ["reference", "balanced", "fast"]
 FILES = {
     "outputVolume": "denoised.mrc", "reference1": "denoised_1.mrc",
@@ -128,9 +129,11 @@ class ProtBlushOnnxDenoise(EMProtocol):
             "denoise", *halves_of(source), "--out", self._getExtraPath(), "--overwrite",
             "--voxel-size", str(source.getSamplingRate()),
             "--quality", self.getEnumText("quality"), "--provider", provider,
-            "--device", ",".join(map(str, self.getGpuList())) or "0",
             "--threads", str(self.numberOfThreads.get()),
         ]
+        cards = ",".join(map(str, self.getGpuList()))
+        if cards and provider not in WITHOUT_CARDS:  # which the program would refuse
+            arguments += ["--device", cards]
         for option, mask in (("--mask", self.fscMask), ("--denoise-mask", self.denoiseMask)):
             if mask.get() is not None:
                 arguments += [option, path_of(mask.get().getFileName())]

@@ -63,7 +63,7 @@ class TestBlushOnnxDenoise(BaseTest):
     def test_denoises_the_half_maps_of_a_volume(self):
         protocol = self.newProtocol(
             ProtBlushOnnxDenoise, inputVolume=self.volume, fscMask=self.importMask(self.mask),
-            particleDiameter=60, model=MODEL, useGpu=False, numberOfThreads=1,
+            particleDiameter=60, model=MODEL, useGpu=False, gpuList="1", numberOfThreads=1,
         )
         self.launchProtocol(protocol)
         for name in ("outputVolume", "reference1", "reference2", "networkMask"):
