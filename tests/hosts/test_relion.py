@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from blush_onnx import Denoiser, InputError, conversion
+from blush_onnx.checkpoint import read_checkpoint
 from blush_onnx.hosts.relion import read_job, reconstruct, solve
 from tests.python_without import run_python
 
@@ -295,12 +296,21 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         reconstruct(job)
 
 
+@pytest.fixture(scope="module")
+def starter(external_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Denoiser:
+    """The network that the results were made with."""
+    checkpoint = read_checkpoint(external_data / "models" / "starter.ckpt")
+    folder = tmp_path_factory.mktemp("starter")
+    conversion.write_model_folder(folder, *conversion.build_model(checkpoint, "starter"))
+    return Denoiser.load(folder, provider="openvino")
+
+
 @pytest.mark.external_data
 @pytest.mark.openvino
 @pytest.mark.slow
 @pytest.mark.parametrize("name", JOBS_WITH_A_RESULT)
 def test_jobs_that_relion_wrote_get_the_published_maps(
-    name: str, external_data: Path, tmp_path: Path
+    name: str, external_data: Path, tmp_path: Path, starter: Denoiser
 ) -> None:
     for path in (external_data / "relion" / "jobs" / name).iterdir():
         if path.suffix == ".gz":
@@ -309,9 +319,8 @@ def test_jobs_that_relion_wrote_get_the_published_maps(
             shutil.copy(path, tmp_path)
     given = {"pixel_size": 3.0, "particle_diameter": 170.0} if name.startswith("r31") else {}
     job = read_job(next(tmp_path.glob("*.star")), folder=tmp_path, **given)
-    model = conversion.import_checkpoint(external_data / "models" / "starter.ckpt", "starter")
     maps = reconstruct(job)
-    solution = solve(job, maps, Denoiser.load(model, provider="openvino"))
+    solution = solve(job, maps, starter)
     result = mrcfile.read(tmp_path / "result.mrc")
     source = maps.regularised if maps.unfiltered is None else maps.unfiltered
     if solution.denoised is None:
