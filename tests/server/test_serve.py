@@ -27,6 +27,18 @@ SIDE, VOXEL_SIZE = 40, 2.0
 FSC = np.linspace(1, 0, SIDE // 2 + 1)
 
 
+def answers(path: Path) -> None:
+    """Wait until a server does: the socket is there before anybody listens."""
+    until = time.monotonic() + 60
+    while True:
+        try:
+            Client.connect(path).close()
+            return
+        except EngineError:
+            assert time.monotonic() < until, f"no server answers at {path}"
+            time.sleep(0.1)
+
+
 @pytest.fixture
 def served(short_folder: Path, tiny_model: Path) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
     """Path of a socket and the server's process."""
@@ -34,9 +46,7 @@ def served(short_folder: Path, tiny_model: Path) -> Iterator[tuple[Path, subproc
     process = start_cli(
         "serve", "--socket", path, "--model", tiny_model, "--provider", "cpu", "--threads", "1"
     )
-    until = time.monotonic() + 60
-    while not path.exists() and process.poll() is None and time.monotonic() < until:
-        time.sleep(0.05)
+    answers(path)
     yield path, process
     process.kill()
     process.communicate()
@@ -101,15 +111,7 @@ def test_a_server_does_not_take_another_s_place_but_a_dead_one_s(
         dead.bind(os.fspath(stale))
     process = start_cli("serve", "--socket", stale, "--model", tiny_model, "--provider", "cpu")
     try:
-        until = time.monotonic() + 60
-        while time.monotonic() < until:
-            try:
-                Client.connect(stale).close()
-                break
-            except EngineError:
-                time.sleep(0.1)
-        else:
-            pytest.fail("the stale socket was not replaced")
+        answers(stale)
     finally:
         process.terminate()
         process.communicate(timeout=30)
