@@ -118,6 +118,11 @@ class Loss:
         5 times at most all depths from 0 on are as frequent.
     deepest_recycling : int
         It then does so 1 to this many times.
+    teacher : str
+        Model whose answers are learnt: a registered name, a folder, an .onnx file or a
+        checkpoint; empty: none.
+    teaching : float
+        Share of the target that is the teacher's answer; the rest is the truth.
     """
 
     inside_weight: float = 4.0
@@ -126,6 +131,8 @@ class Loss:
     mask_weight: float = 0.05
     recycled: float = 5 / 6
     deepest_recycling: int = 5
+    teacher: str = ""
+    teaching: float = 0.8
 
 
 @dataclass(frozen=True)
@@ -333,6 +340,7 @@ def _loss_rules(loss: Loss) -> dict[str, bool]:
         "[loss] weights must not be negative": min(weights) < 0,
         "[loss] recycled must be in 0…1": not 0 <= loss.recycled <= 1,
         "[loss] deepest_recycling must be in 0…10": not 0 <= loss.deepest_recycling <= 10,
+        "[loss] teaching must be in 0…1": not 0 <= loss.teaching <= 1,
     }
 
 

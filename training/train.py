@@ -29,6 +29,7 @@ from training.loss import loss_of, recycled
 from training.metrics import Metrics, Sums, draw_validation
 from training.prepare.dataset import Dataset
 from training.state import State
+from training.teacher import Teacher
 from training.team import Team
 from training.volumes import LoadedVolume, load_volumes, sampling_weights
 
@@ -95,6 +96,7 @@ def run(
     # The network, its average and the optimiser, where an earlier call left them.
     state = State.start(config, team.device, output / "state.pt", dataset.fingerprint)
     evaluated = as_the_device_likes(state.network, config, team.device)
+    teacher = Teacher(config, team.device) if config.loss.teacher else None
     called = nn.parallel.DistributedDataParallel(evaluated) if team.size > 1 else evaluated
 
     def drawn(step: int) -> Batch:
@@ -102,11 +104,12 @@ def run(
         seed = config.run.seed * 1_000_003 + step * team.size + team.rank
         torch.manual_seed(seed)
         with torch.no_grad():
-            return make_batch(
+            batch = make_batch(
                 volumes, weights, config.augmentation, Draw(seed, team.device),
                 count=config.optimiser.volumes, patches=config.optimiser.patches,
                 patch_size=config.model.patch_size,
             )
+        return teacher.teach(batch) if teacher else batch
 
     spent, sums, batch = state.seconds, Sums(), drawn(state.step)
     with Metrics(output, state.step, quiet=not team.leads) as metrics:
