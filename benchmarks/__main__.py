@@ -11,6 +11,14 @@ COMMANDS = {
         "benchmarks.speed.command:speed",
         "Time and memory of patches, maps, rescaling and the start.",
     ),
+    "growth": (
+        "benchmarks.growth:growth",
+        "How the time of a map grows with box, voxel size, threads and batch.",
+    ),
+    "stages": (
+        "benchmarks.stages:stages",
+        "Where the time of a map goes, stage by stage.",
+    ),
     "cards": (
         "benchmarks.cards.command:cards",
         "The network and whole maps on a card: ours, ONNX Runtime's options, PyTorch.",

@@ -23,6 +23,8 @@ from blush_onnx.machine import available_cpus
 OURS, REFERENCE = "ours", "reference"
 PACKAGES = ("blush-onnx", "numpy", "onnxruntime", "openvino", "torch")
 
+_POWER = Path("/sys/class/powercap")
+
 Measured = dict[str, float]
 Side = tuple[str, str, Sequence[object]]
 """A module, a function in it, and the arguments."""
@@ -94,10 +96,16 @@ def table(
         From a side's name to that of the side it is compared with.
     """
     sides = [side for side in measured if measured[side]]
-    references = {reference_of(side) for side in sides}
-    compared = [side for side in sides if side not in references and reference_of(side) in sides]
-    width = max([12, *(len(side) + 4 for side in sides)])
     names = list(dict.fromkeys(name for side in sides for name in measured[side][0]))
+    ratios = {
+        side: {
+            name: _ratio(measured[side], measured.get(reference_of(side), ()), name)
+            for name in names if not name.endswith("/s")  # of a rate more is better
+        }
+        for side in sides if side not in {reference_of(other) for other in sides}
+    }
+    compared = [side for side in ratios if any(ratios[side].values())]
+    width = max([12, *(len(side) + 4 for side in sides)])
     lines = [f"{'median':34s}" + "".join(f"{s:>{width}s}" for s in sides)
              + "".join(f"{'x ' + s:>{width}s}" for s in compared)]
     for name in names:
@@ -106,14 +114,18 @@ def table(
             value = _median(m.get(name) for m in measured[side])
             row += f"{'' if value is None else f'{value:.3g}':>{width}s}"
         for side in compared:
-            pairs = zip(measured[side], measured[reference_of(side)], strict=False)
-            ratio = _median(
-                theirs[name] / ours[name] if ours.get(name) and theirs.get(name) else None
-                for ours, theirs in pairs
-            )
+            ratio = ratios[side].get(name)
             row += f"{'' if ratio is None else f'{ratio:.2f}':>{width}s}"
         lines.append(row.rstrip())
     return lines
+
+
+def _ratio(ours: Sequence[Measured], theirs: Sequence[Measured], name: str) -> float | None:
+    """Median of the ratios of theirs to ours, repeat by repeat."""
+    return _median(
+        b[name] / a[name] if a.get(name) and b.get(name) else None
+        for a, b in zip(ours, theirs, strict=False)
+    )
 
 
 def _median(values: Any) -> float | None:
@@ -151,6 +163,15 @@ def processor_seconds() -> float:
     """Time this process has computed, all its threads together."""
     times = os.times()
     return times.user + times.system
+
+
+def processor_joules() -> float | None:
+    """Energy that the processors have taken since some time ago, where Linux lets one read it."""
+    try:
+        counters = sorted(_POWER.glob("intel-rapl:?/energy_uj"))
+        return sum(int(c.read_text()) for c in counters) / 1e6 if counters else None
+    except OSError:  # since 2020 only the administrator may
+        return None
 
 
 def timed(function: Callable[[], object], repeats: int = 1) -> float:

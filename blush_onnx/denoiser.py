@@ -77,6 +77,7 @@ class Denoiser:
         threads: int | None = None,
         precision: str = "float32",
         batch_size: int | None = None,
+        card_memory: float | None = None,
     ) -> Denoiser:
         """Load a model and start an inference engine for it.
 
@@ -87,7 +88,8 @@ class Denoiser:
             for ``$BLUSH_ONNX_MODEL``, else the official v1.0 when it is
             registered, else the bundled model; ``config.name`` says which.
         provider : str
-            auto, cuda, tensorrt, openvino, migraphx, directml or cpu.
+            auto, cuda, tensorrt, openvino, migraphx, directml, coreml or
+            cpu.
         device : int or sequence of int
             Card number; several cards share the patches.
         threads : int, optional
@@ -97,6 +99,9 @@ class Denoiser:
             CUDA, bfloat16 with OpenVINO where the processor has it (docs/performance.md).
         batch_size : int, optional
             Patches at a time; by default 1 on a CPU and 8 on a card.
+        card_memory : float, optional
+            The most that CUDA may take of a card's memory for patches, GiB; batches that do
+            not fit are halved. By default all there is.
 
         Returns
         -------
@@ -115,7 +120,9 @@ class Denoiser:
             tuple(map(operator.index, device)) if isinstance(device, Iterable)
             else (operator.index(device),)
         )
-        settings = EngineSettings(provider, devices, threads, precision)
+        settings = EngineSettings(
+            provider, devices, threads, precision, card_memory=card_memory
+        )
         return cls.from_model(models.load_model(model), settings, batch_size=batch_size)
 
     @classmethod

@@ -8,6 +8,7 @@ every weight under its state-dict name.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -72,6 +73,26 @@ class Architecture:
         found["outc.weight"] = (self.outputs, self.up[-1].channels[2], 1, 1, 1)
         found["outc.bias"] = (self.outputs,)
         return found
+
+    def operations(self, patch_size: int) -> int:
+        """Multiplications and additions in the convolutions of one patch.
+
+        Parameters
+        ----------
+        patch_size : int
+            Voxels.
+        """
+        shapes = self.shapes()
+        levels = [self.first, *self.down, *self.up]
+        depth = len(self.down)
+        halvings = [*range(depth + 1), *range(depth - 1, -1, -1)]
+        total = 2 * math.prod(shapes["outc.weight"]) * patch_size**3
+        for block, times in zip(levels, halvings, strict=True):
+            weights = sum(
+                math.prod(shapes[f"{block.prefix}.conv{i}.weight"]) for i in "12"
+            )
+            total += 2 * weights * (patch_size >> times) ** 3
+        return total
 
 
 def architecture(state: State) -> Architecture:

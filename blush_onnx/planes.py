@@ -57,7 +57,9 @@ _SCATTER = {
 }
 
 
-def of_model(model: onnx.ModelProto, patch_size: int) -> onnx.ModelProto:
+def of_model(
+    model: onnx.ModelProto, patch_size: int, *, only_2d: bool = False
+) -> onnx.ModelProto:
     """The same network with 2-D convolutions, for one patch at a time.
 
     Parameters
@@ -66,6 +68,8 @@ def of_model(model: onnx.ModelProto, patch_size: int) -> onnx.ModelProto:
         As :func:`blush_onnx.network.build_graph` made it.
     patch_size : int
         Side of its patches, voxels.
+    only_2d : bool
+        See :func:`build_planes`.
 
     Returns
     -------
@@ -78,7 +82,9 @@ def of_model(model: onnx.ModelProto, patch_size: int) -> onnx.ModelProto:
         The graph does not hold the weights of a Blush network.
     """
     has_mask = "mask_logit" in {output.name for output in model.graph.output}
-    made = build_planes(weights_of_graph(model), patch_size=patch_size, has_mask=has_mask)
+    made = build_planes(
+        weights_of_graph(model), patch_size=patch_size, has_mask=has_mask, only_2d=only_2d
+    )
     made.metadata_props.extend(model.metadata_props)
     return made
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx
 import pytest
@@ -114,3 +116,22 @@ def test_half_precision_rounds_the_network_and_not_the_map(scale: float) -> None
     assert rounded.dtype == np.float32
     difference = np.linalg.norm(rounded - exact) / np.linalg.norm(exact - feed["grid"])
     assert 1e-6 < difference < 1e-2
+
+
+def test_operations_are_those_of_the_graphs_convolutions(seeded_checkpoint: Checkpoint) -> None:
+    model = network.build_graph(
+        seeded_checkpoint.state, patch_size=64, has_mask=True, half=False, metadata={}
+    )
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    shapes = {
+        value.name: [size.dim_value or 1 for size in value.type.tensor_type.shape.dim]
+        for value in (*inferred.value_info, *inferred.output)
+    }
+    weights = {tensor.name: list(tensor.dims) for tensor in inferred.initializer}
+    counted = sum(
+        2 * math.prod(weights[node.input[1]]) * math.prod(shapes[node.output[0]][2:])
+        for node in inferred.node if node.op_type == "Conv"
+    )
+    found = network.architecture(seeded_checkpoint.state).operations(64)
+    assert found == counted
+    assert found == pytest.approx(28.6e9, rel=2e-3)

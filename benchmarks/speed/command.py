@@ -23,7 +23,10 @@ from blush_onnx.models import bundled_default
 
 OUR_MODULE, THEIR_MODULE = "benchmarks.speed.ours", "benchmarks.speed.published"
 PATCHES = 5
-SUBJECTS = ("patch", "denoise", "rescale", "start", "size")
+SUBJECTS = ("patch", "denoise", "around", "rescale", "start", "size")
+NUMPY, PYTORCH = "NumPy", "PyTorch"
+"""Matrix products beside the patches, for scale."""
+PRODUCT_SIDE = 2048
 ENGINES = ("openvino", "cpu", "openvino-bfloat16")
 
 
@@ -64,6 +67,7 @@ def speed(
         arguments: dict[str, list[object]] = {
             "patch": [count, PATCHES],
             "denoise": [count, box, voxel_size, stride, folder],
+            "around": [count, box, voxel_size, stride],
             "rescale": [rescale_box, voxel_size, 1.5],
             "start": [],
         }
@@ -86,8 +90,9 @@ def _sides(
     theirs: tuple[str, str] | None,
 ) -> dict[str, Side]:
     """What to call for a subject: ours on each engine, and the published program."""
-    if subject == "rescale":
-        sides: dict[str, Side] = {OURS: (OUR_MODULE, subject, arguments)}
+    if subject in ("rescale", "around"):
+        own = [model, *arguments] if subject == "around" else arguments
+        sides: dict[str, Side] = {OURS: (OUR_MODULE, subject, own)}
         if theirs is not None:
             sides[REFERENCE] = (THEIR_MODULE, subject, [theirs[0], *arguments])
         return sides
@@ -96,7 +101,13 @@ def _sides(
         provider, _, precision = name.partition("-")
         sides[name] = (OUR_MODULE, subject, [model, provider, precision or "float32", *arguments])
     if subject == "patch":
-        sides["NumPy"] = (OUR_MODULE, "matrix_product", [2048])
+        sides[NUMPY] = (OUR_MODULE, "matrix_product", [PRODUCT_SIDE])
+        if theirs is not None:
+            for precision in sorted({name.partition("-")[2] or "float32" for name in engines}):
+                side = PYTORCH if precision == "float32" else f"{PYTORCH}-{precision}"
+                sides[side] = (
+                    THEIR_MODULE, "matrix_product", [precision, arguments[0], PRODUCT_SIDE]
+                )
     if theirs is not None:
         for side in sorted({_reference_of(name) for name in engines}):
             precision = side.partition("-")[2] or "float32"

@@ -6,7 +6,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import Measured, peak_memory, processor_seconds, timed
+from benchmarks.measuring import (
+    Measured,
+    peak_memory,
+    processor_joules,
+    processor_seconds,
+    timed,
+)
 
 
 def volume(box: int) -> Any:
@@ -42,7 +48,21 @@ def patch(model: str, provider: str, precision: str, threads: int, repeats: int)
 
         several()
         seconds = timed(several, repeats) / (2 * workers)
-    return {"seconds a patch": seconds, "peak memory, MB": peak_memory()}
+    return {
+        "seconds a patch": seconds, "GFLOP/s": 1e-9 * operations(model) / seconds,
+        "peak memory, MB": peak_memory(),
+    }
+
+
+def operations(model: str) -> int:
+    """Multiplications and additions of a patch, as the network is written down."""
+    import onnx
+
+    from blush_onnx import models, network
+
+    found = models.load_model(model)
+    weights = network.weights_of_graph(onnx.load_from_string(found.content))
+    return network.architecture(weights).operations(found.config.patch_size)
 
 
 def matrix_product(side: int) -> Measured:
@@ -50,8 +70,8 @@ def matrix_product(side: int) -> Measured:
     import numpy as np
 
     a = np.random.default_rng(0).standard_normal((side, side), dtype=np.float32)
-    seconds = timed(lambda: a @ a, 5)
-    return {"matrix product, GFLOP/s": 2e-9 * side**3 / seconds}
+    a @ a
+    return {"GFLOP/s": 2e-9 * side**3 / timed(lambda: a @ a, 5)}
 
 
 def denoise(
@@ -67,14 +87,46 @@ def denoise(
     denoiser = Denoiser.load(model, provider=provider, precision=precision, threads=threads)
     ready = time.perf_counter() - begun
     values = volume(box)
+    energy = processor_joules()
     start = time.perf_counter()
     result = denoiser.denoise(values, voxel_size, stride=stride)
     seconds = time.perf_counter() - start
+    energy = None if energy is None else (processor_joules() or 0) - energy
     np.save(Path(folder, name_of(provider, precision)), result.density)
     return {
         "ready after, s": ready, "denoising, s": seconds, "both, s": ready + seconds,
         "processor, s": processor_seconds(), "patches": float(result.patches),
-        "peak memory, MB": peak_memory(),
+        "peak memory, MB": peak_memory(), **({} if energy is None else {"energy, J": energy}),
+    }
+
+
+class NoNetwork:
+    """An engine that gives back what it gets: what a map takes besides the network."""
+
+    def __init__(self, threads: int) -> None:
+        from blush_onnx.engines.base import EngineDescription
+
+        self.description = EngineDescription("cpu", "none", "to measure", threads=threads)
+
+    def run(self, grid: Any, local_std: Any) -> tuple[Any, Any]:
+        """The input."""
+        return grid, local_std
+
+
+def around(
+    model: str, threads: int, box: int, voxel_size: float, stride: int
+) -> Measured:
+    """A whole map without its network: rescaling, local deviation, patches, blending, back."""
+    from blush_onnx import Denoiser, models
+
+    denoiser = Denoiser(models.load_model(model).config, NoNetwork(threads))
+    values = volume(box)
+    at_start = peak_memory()
+    start = time.perf_counter()
+    denoiser.denoise(values, voxel_size, stride=stride)
+    return {
+        "seconds": time.perf_counter() - start,
+        "peak over the start, MB": peak_memory() - at_start,
     }
 
 

@@ -10,7 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import REFERENCE, Measured, peak_memory, processor_seconds, timed
+from benchmarks.measuring import (
+    REFERENCE,
+    Measured,
+    peak_memory,
+    processor_joules,
+    processor_seconds,
+    timed,
+)
 from benchmarks.speed.ours import name_of, volume
 
 VOXEL_SIZE, PATCH_SIZE = 1.5, 64
@@ -63,7 +70,29 @@ def patch(checkout: str, weights: str, precision: str, threads: int, repeats: in
     with _computing_in(precision):
         once()
         seconds = timed(once, repeats)
-    return {"seconds a patch": seconds, "peak memory, MB": peak_memory()}
+    count = 1e-9 * operations_of(weights, torch)
+    return {
+        "seconds a patch": seconds, "GFLOP/s": count / seconds, "peak memory, MB": peak_memory(),
+    }
+
+
+def operations_of(weights: str, torch: Any) -> int:
+    """Multiplications and additions of a patch."""
+    from blush_onnx import network
+
+    state = torch.load(weights, weights_only=True)
+    arrays = {name: tensor.numpy() for name, tensor in state.items()}
+    return network.architecture(arrays).operations(PATCH_SIZE)
+
+
+def matrix_product(precision: str, threads: int, side: int) -> Measured:
+    """What PyTorch's matrix product reaches, for scale."""
+    import torch
+
+    torch.set_num_threads(threads)
+    a = torch.randn(side, side, dtype=getattr(torch, precision))
+    a @ a
+    return {"GFLOP/s": 2e-9 * side**3 / timed(lambda: a @ a, 5)}
 
 
 @contextmanager
@@ -82,13 +111,31 @@ def denoise(
     """A whole map, by the steps of the published refinement mode."""
     begun = time.perf_counter()
     import numpy as np
-    import torch
 
     util = _module(checkout, "relion_blush.util")
     network = _network(checkout, weights, threads)
     ready = time.perf_counter() - begun
     values = volume(box)
+    energy = processor_joules()
     start = time.perf_counter()
+    result = _denoised(util, network, values, voxel_size, stride, precision)
+    seconds = time.perf_counter() - start
+    energy = None if energy is None else (processor_joules() or 0) - energy
+    np.save(Path(folder, name_of(REFERENCE, precision)), np.asarray(result, dtype=np.float32))
+    return {
+        "ready after, s": ready, "denoising, s": seconds, "both, s": ready + seconds,
+        "processor, s": processor_seconds(), "peak memory, MB": peak_memory(),
+        **({} if energy is None else {"energy, J": energy}),
+    }
+
+
+def _denoised(
+    util: Any, network: Any, values: Any, voxel_size: float, stride: int, precision: str
+) -> Any:
+    """A map through the published functions."""
+    import torch
+
+    box = values.shape[0]
     with torch.no_grad():
         coarse, _ = util.normalize_voxel_size_fourier(util.fft(values), voxel_size, VOXEL_SIZE)
         coarse *= (coarse.shape[0] / box) ** 3
@@ -100,12 +147,22 @@ def denoise(
                 input_mask=mask, strides=stride, block_size=PATCH_SIZE, batch_size=1,
             )
         back = util.rescale_fourier(util.fft(found.float().numpy()), box) * (box / side) ** 3
-        result = util.ifft(back)
-    seconds = time.perf_counter() - start
-    np.save(Path(folder, name_of(REFERENCE, precision)), np.asarray(result, dtype=np.float32))
+        return util.ifft(back)
+
+
+def around(checkout: str, threads: int, box: int, voxel_size: float, stride: int) -> Measured:
+    """A whole map without its network."""
+    import torch
+
+    util = _module(checkout, "relion_blush.util")
+    torch.set_num_threads(threads)
+    values = volume(box)
+    at_start = peak_memory()
+    start = time.perf_counter()
+    _denoised(util, lambda grid, std: (grid, std), values, voxel_size, stride, "float32")
     return {
-        "ready after, s": ready, "denoising, s": seconds, "both, s": ready + seconds,
-        "processor, s": processor_seconds(), "peak memory, MB": peak_memory(),
+        "seconds": time.perf_counter() - start,
+        "peak over the start, MB": peak_memory() - at_start,
     }
 
 

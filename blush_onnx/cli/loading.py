@@ -31,7 +31,8 @@ def load_denoiser(options: dict[str, Any]) -> tuple[Model, Denoiser]:
 
     model = models.load_model(options["model"])
     settings = EngineSettings(
-        options["provider"], options["device"], options["threads"], options["precision"]
+        options["provider"], options["device"], options["threads"], options["precision"],
+        card_memory=options["card_memory"],
     )
     denoiser = Denoiser.from_model(model, settings, batch_size=options["batch_size"])
     engine = denoiser.engine.description

@@ -39,6 +39,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         threads_option("the processors this process may use"),
         provider_option(),
         device_option(),
+        card_memory_option(),
         precision_option(),
         require_gpu_option(),
     )(command)
@@ -149,6 +150,15 @@ def device_option() -> Decorator:
     return click.option(
         "--device", callback=_card_numbers, default="0", show_default=True, metavar="N[,N…]",
         help="Number of the card; several share the patches.",
+    )
+
+
+def card_memory_option() -> Decorator:
+    """``--card-memory``."""
+    return click.option(
+        "--card-memory", type=click.FloatRange(0, min_open=True), metavar="GIB",
+        help="The most that CUDA may take of a card's memory for patches, where others need it "
+        "too; batches that do not fit are halved. [default: all there is]",
     )
 
 

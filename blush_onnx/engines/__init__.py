@@ -8,10 +8,11 @@ from importlib.util import find_spec
 from blush_onnx.engines.base import GPU_PROVIDERS, PRECISIONS, Engine, EngineSettings
 from blush_onnx.errors import EngineError, InputError
 
-PROVIDER_NAMES = ("auto", "cuda", "tensorrt", "openvino", "migraphx", "directml", "cpu")
+PROVIDER_NAMES = ("auto", "cuda", "tensorrt", "openvino", "migraphx", "directml", "coreml", "cpu")
 
 AUTO_ORDER = ("cuda", "migraphx", "directml", "openvino", "cpu")
-"""Fastest first. TensorRT is left out: it builds for minutes before the first patch."""
+"""Fastest first. TensorRT is left out: it builds for minutes before the first patch; and Core ML:
+nobody has seen it run."""
 
 MOST_THREADS = 1024
 
@@ -52,7 +53,7 @@ def _look() -> tuple[list[str], list[str]]:
             )
     if find_spec("openvino"):
         found.add("openvino")
-    return [name for name in (*AUTO_ORDER, "tensorrt") if name in found], broken
+    return [name for name in (*AUTO_ORDER, "tensorrt", "coreml") if name in found], broken
 
 
 def create_engine(model: bytes, settings: EngineSettings, patch_size: int) -> Engine:
@@ -110,8 +111,10 @@ def _check(settings: EngineSettings) -> None:
     if not devices or min(devices) < 0 or len(set(devices)) < len(devices):
         given = ", ".join(map(str, devices))
         raise InputError(f"devices {given}: give each card's number once; they count from 0")
-    if devices != (0,) and settings.provider in ("cpu", "openvino"):
+    if devices != (0,) and settings.provider in ("cpu", "openvino", "coreml"):
         raise InputError(f"device {', '.join(map(str, devices))}: {settings.provider} has no cards")
+    if settings.card_memory is not None and not settings.card_memory > 0:
+        raise InputError(f"card memory {settings.card_memory:g} GiB: give more than 0")
     if settings.threads is not None and not 1 <= settings.threads <= MOST_THREADS:
         raise InputError(f"{settings.threads} threads: give 1 to {MOST_THREADS}")
 

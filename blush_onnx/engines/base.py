@@ -33,6 +33,8 @@ class EngineSettings:
         One of :data:`PRECISIONS`. Nothing lowers it by itself.
     cards : bool
         Whether ``auto`` may take a graphics card.
+    card_memory : float or None
+        The most that CUDA may take of a card's memory, GiB, its own start aside; None: all.
     """
 
     provider: str = "auto"
@@ -40,6 +42,7 @@ class EngineSettings:
     threads: int | None = None
     precision: str = "float32"
     cards: bool = True
+    card_memory: float | None = None
 
 
 @dataclass(frozen=True)

@@ -1,60 +1,44 @@
 """ONNX Runtime with any of its execution providers.
 
-A session that was asked for a GPU can quietly run on the CPU, and its list of
-providers does not tell: a provider may be loaded and be given no node. So the
-first patch on every provider but the CPU is recorded with ONNX Runtime's
-profiler, and the provider that ran the convolutions is read from the record.
-
 On the CPU the network is rewritten with 2-D convolutions (planes.py): ONNX Runtime
-has fast kernels for those, and none for 3-D ones.
+has fast kernels for those, and none for 3-D ones. Core ML has no 3-D ones at all.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import io
-import json
-import tempfile
 import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from blush_onnx.engines.base import (
-    GPU_PROVIDERS,
     MOST_SIDE_BY_SIDE,
     Array,
     EngineDescription,
     EngineSettings,
 )
+from blush_onnx.engines.session import PROVIDERS, first_line, open_session, why_not
 from blush_onnx.errors import EngineError, ModelError, OutOfMemoryError
 from blush_onnx.machine import available_cpus
 
-PROVIDERS = {
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-    "migraphx": "MIGraphXExecutionProvider",
-    "directml": "DmlExecutionProvider",
-    "cpu": "CPUExecutionProvider",
-}
 _PRECISIONS = {
     "cuda": ("float32", "tf32", "float16"),
     "tensorrt": ("float32", "float16"),
 }
 """Other providers compute in float32 alone."""
+_IN_PLANES = ("cpu", "coreml")
 _LACK_OF_MEMORY = (
     "failed to allocate memory", "out of memory", "bad_alloc", "bad allocation",
     "is smaller than requested bytes", "alloc_failed",
 )
-_ON_CARDS = {PROVIDERS[name] for name in GPU_PROVIDERS}
 _NEEDS = {
     "cuda": "pip install 'blush-onnx[gpu]' (CUDA 13) or 'blush-onnx[gpu-cuda12]', "
     "in an environment without plain onnxruntime",
     "tensorrt": "pip install 'blush-onnx[gpu]' and NVIDIA's TensorRT libraries",
     "migraphx": "pip install onnxruntime-migraphx in an environment without plain onnxruntime",
     "directml": "pip install onnxruntime-directml in an environment without plain onnxruntime",
+    "coreml": "pip install 'blush-onnx[cpu]' on a Mac",
 }
 
 
@@ -115,7 +99,7 @@ class OnnxRuntimeEngine:
             kind = OutOfMemoryError if _is_lack_of_memory(error) else EngineError
             raise kind(
                 f"{self.description.provider} failed on a batch of {len(grid)} patches: "
-                f"{_first_line(error)}"
+                f"{first_line(error)}"
             ) from error
         results = [p[0] if len(p) == 1 else np.concatenate(p) for p in zip(*parts, strict=True)]
         named = dict(zip(self._outputs, results, strict=True))
@@ -177,19 +161,22 @@ def create(
         )
     threads = settings.threads or available_cpus()
     streams, graph = 1, model
+    in_planes = provider in _IN_PLANES and not as_stored
+    if in_planes:
+        graph = _in_planes(model, patch_size, only_2d=provider != "cpu")
     if provider == "cpu" and not as_stored:
-        graph = _in_planes(model, patch_size)
         streams = min(threads, MOST_SIDE_BY_SIDE)
     elif settings.precision == "float16" and provider == "cuda":
         graph = _in_half_precision(model, patch_size)
     # Calls from several Python threads share the session's workers and each brings one itself.
     session, ran_on = open_session(
-        graph, long, device, threads - streams + 1, patch_size, settings.precision
+        graph, long, device, threads - streams + 1, patch_size, settings.precision,
+        settings.card_memory,
     )
     if provider != "cpu" and ran_on != {long}:
         where = ", ".join(sorted(ran_on)) or "an unknown provider"
         raise EngineError(
-            f"{provider} was asked for, but the convolutions ran on {where}: {_why_not(long)}"
+            f"{provider} was asked for, but the convolutions ran on {where}: {why_not(long)}"
         )
     return OnnxRuntimeEngine(
         session,
@@ -197,12 +184,12 @@ def create(
             provider, f"onnxruntime {onnxruntime.__version__}", reason, tuple(sorted(ran_on)),
             threads, settings.precision, streams,
         ),
-        one_by_one=provider == "cpu" and not as_stored,
+        one_by_one=in_planes,
         rewritten=graph is not model,
     )
 
 
-def _in_planes(content: bytes, patch_size: int) -> bytes:
+def _in_planes(content: bytes, patch_size: int, *, only_2d: bool) -> bytes:
     """The graph with 2-D convolutions; as it is where it cannot be written so."""
     import onnx
 
@@ -213,7 +200,7 @@ def _in_planes(content: bytes, patch_size: int) -> bytes:
     except Exception:  # ONNX Runtime will say what is wrong with it
         return content
     try:
-        return bytes(planes.of_model(model, patch_size).SerializeToString())
+        return bytes(planes.of_model(model, patch_size, only_2d=only_2d).SerializeToString())
     except ModelError:
         return content
 
@@ -230,122 +217,6 @@ def _in_half_precision(content: bytes, patch_size: int) -> bytes:
         raise EngineError(f"the model cannot be written in half precision: {error}") from error
 
 
-def open_session(
-    model: bytes, long: str, device: int, threads: int, patch_size: int,
-    precision: str = "float32",
-) -> tuple[Any, set[str]]:
-    """Open a session; on any provider but the CPU also see where its convolutions run.
-
-    Parameters
-    ----------
-    model : bytes
-    long : str
-        Execution provider as ONNX Runtime names it.
-    device, threads, patch_size : int
-    precision : str
-
-    Returns
-    -------
-    session : onnxruntime.InferenceSession
-    ran_on : set of str
-        Execution providers that ran convolutions; for the CPU this is not looked at.
-
-    Raises
-    ------
-    EngineError
-        ONNX Runtime refused the model or the provider.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    # On the CPU it would take a second block of memory, the size of all that a patch needs, as
-    # soon as the first patch is done; DirectML has none.
-    options.enable_mem_pattern = long not in (PROVIDERS["cpu"], PROVIDERS["directml"])
-    options.log_severity_level = 4  # what matters is raised below, in one line
-    if long in ("CUDAExecutionProvider", "TensorrtExecutionProvider"):
-        _preload()
-    on_cpu = long == "CPUExecutionProvider"
-    providers: list[Any] = [(long, _options(long, device, precision))]
-    if not on_cpu:
-        providers.append("CPUExecutionProvider")
-    try:
-        with tempfile.TemporaryDirectory(prefix="blush-onnx-") as folder:
-            if not on_cpu:
-                options.enable_profiling = True
-                options.profile_file_prefix = str(Path(folder) / "profile")
-            # Without its fallback ONNX Runtime raises what it would print, and a session whose
-            # card fails later does not move to the CPU behind our back.
-            session = onnxruntime.InferenceSession(
-                model, options, providers=providers, enable_fallback=0
-            )
-            ran_on = set() if on_cpu else _where_convolutions_run(session, patch_size)
-    except Exception as error:  # ONNX Runtime raises a family of its own for each failure
-        raise EngineError(f"onnxruntime cannot start {long}: {_first_line(error)}") from error
-    return session, ran_on
-
-
-def _preload() -> str:
-    """Load the CUDA libraries that pip installed; what ONNX Runtime prints about it is returned."""
-    import onnxruntime
-
-    said = io.StringIO()
-    preload = getattr(onnxruntime, "preload_dlls", None)  # since 1.21
-    if preload:
-        with contextlib.redirect_stdout(said):
-            preload()
-    return " ".join(said.getvalue().split())
-
-
-def _why_not(long: str) -> str:
-    """Why a provider that is built in did not start, as far as loading its library tells."""
-    import onnxruntime
-
-    guess = "its libraries or its device are missing or do not fit"
-    name = long.removesuffix("ExecutionProvider").lower()
-    library = Path(onnxruntime.__file__).parent / "capi" / f"libonnxruntime_providers_{name}.so"
-    if not library.is_file():
-        return guess
-    try:
-        ctypes.CDLL(str(library))
-    except OSError as error:
-        return f"{guess} ({error})"
-    return guess
-
-
-def _options(long: str, device: int, precision: str) -> dict[str, str]:
-    if long not in _ON_CARDS:
-        return {}
-    options = {"device_id": str(device)}
-    if long == "CUDAExecutionProvider":
-        # TF32 rounds factors to ten bits; without it float16 has no tensor cores either. An
-        # exhaustive search costs seconds at start-up.
-        options |= {
-            "use_tf32": "0" if precision == "float32" else "1",
-            "cudnn_conv_algo_search": "HEURISTIC",
-        }
-    if long == "TensorrtExecutionProvider" and precision == "float16":
-        options |= {"trt_fp16_enable": "1"}
-    return options
-
-
-def _where_convolutions_run(session: Any, patch_size: int) -> set[str]:
-    patch = np.zeros((1, patch_size, patch_size, patch_size), dtype=np.float32)
-    patch[0, ::2] = 1
-    session.run(None, {"grid": patch, "local_std": patch})
-    events = json.loads(Path(session.end_profiling()).read_text())
-    return {
-        event["args"]["provider"]
-        for event in events
-        if "Conv" in event.get("args", {}).get("op_name", "") and event["args"].get("provider")
-    } or {provider for provider in session.get_providers()[:1] if _compiled_whole(events, provider)}
-
-
-def _compiled_whole(events: list[dict[str, Any]], provider: str) -> bool:
-    """Whether a provider such as TensorRT took the graph as one node of its own."""
-    return any(event.get("args", {}).get("provider") == provider for event in events)
-
-
 def _describe_foreign(session: Any) -> EngineDescription:
     import onnxruntime
 
@@ -359,8 +230,3 @@ def _describe_foreign(session: Any) -> EngineDescription:
 def _is_lack_of_memory(error: Exception) -> bool:
     text = str(error).lower()
     return isinstance(error, MemoryError) or any(words in text for words in _LACK_OF_MEMORY)
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

@@ -11,7 +11,6 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -172,15 +171,9 @@ def halved(caplog: pytest.LogCaptureFixture) -> bool:
 
 
 def test_where_the_cards_memory_is_limited_batches_are_halved(
-    load: Load, volume: Volume, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    load: Load, volume: Volume, caplog: pytest.LogCaptureFixture
 ) -> None:
-    options = ort_engine._options
-
-    def limited(*args: Any) -> dict[str, str]:
-        return options(*args) | {"gpu_mem_limit": str(2 << 30)}
-
-    monkeypatch.setattr(ort_engine, "_options", limited)
-    denoiser = Denoiser.load(MODEL, provider="cuda", batch_size=32)
+    denoiser = Denoiser.load(MODEL, provider="cuda", batch_size=32, card_memory=2)
     with caplog.at_level(logging.WARNING):
         found = denoiser.denoise(volume, 1.5)
     assert halved(caplog)

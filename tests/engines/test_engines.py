@@ -20,6 +20,7 @@ from blush_onnx import (
 )
 from blush_onnx.engines import AUTO_ORDER, create_engine, installed_providers
 from blush_onnx.engines import onnxruntime as ort_engine
+from blush_onnx.engines import session as ort_session
 from blush_onnx.engines.base import EngineSettings
 from blush_onnx.machine import available_cpus
 from tests.conftest import blob_and_noise, need
@@ -44,7 +45,7 @@ def test_threads_follow_the_affinity_of_the_process(tiny_model: Path) -> None:
     assert Denoiser.load(tiny_model, threads=1).engine.description.threads == 1
 
 
-@pytest.mark.parametrize("provider", ["cuda", "tensorrt", "migraphx", "directml"])
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt", "migraphx", "directml", "coreml"])
 def test_a_provider_that_is_not_built_in_is_refused_with_what_to_install(
     provider: str, tiny_model: Path
 ) -> None:
@@ -61,7 +62,7 @@ def test_convolutions_that_end_on_the_cpu_are_noticed_although_the_provider_is_l
     content = models.load_model(tiny_model).content
     long = "AzureExecutionProvider"
     need_azure()
-    session, ran_on = ort_engine.open_session(content, long, 0, 1, 64)
+    session, ran_on = ort_session.open_session(content, long, 0, 1, 64)
     assert session.get_providers()[0] == long
     assert ran_on == {"CPUExecutionProvider"}
 
@@ -70,7 +71,7 @@ def test_such_a_session_is_an_error_that_says_so(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     need_azure()
-    monkeypatch.setitem(ort_engine.PROVIDERS, "cuda", "AzureExecutionProvider")
+    monkeypatch.setitem(ort_session.PROVIDERS, "cuda", "AzureExecutionProvider")
     content = models.load_model(tiny_model).content
     with pytest.raises(EngineError, match="the convolutions ran on CPUExecutionProvider"):
         create_engine(content, EngineSettings("cuda", threads=1), 64)
@@ -122,7 +123,7 @@ def test_the_cpu_gets_the_graph_of_2d_convolutions_and_gives_the_same_map(
     ]
     correction = np.linalg.norm(maps[0] - volume)
     assert 0 < np.linalg.norm(maps[1] - maps[0]) / correction < 1e-5
-    content = ort_engine._in_planes(model.content, 64)
+    content = ort_engine._in_planes(model.content, 64, only_2d=False)
     assert content != model.content  # else this test compares a graph with itself
 
 
@@ -250,10 +251,57 @@ def test_only_one_of_the_twins_is_installed_here() -> None:
 
 
 def test_tensor_cores_are_barred_in_single_precision_alone() -> None:
-    from blush_onnx.engines import onnxruntime
-
     allowed = {
-        precision: onnxruntime._options("CUDAExecutionProvider", 0, precision)["use_tf32"]
+        precision: ort_session.provider_options("CUDAExecutionProvider", 0, precision)["use_tf32"]
         for precision in ("float32", "tf32", "float16")
     }
     assert allowed == {"float32": "0", "tf32": "1", "float16": "1"}
+
+
+def test_cuda_is_told_how_much_memory_it_may_take() -> None:
+    def limit(card_memory: float | None) -> str | None:
+        options = ort_session.provider_options("CUDAExecutionProvider", 0, "float32", card_memory)
+        return options.get("gpu_mem_limit")
+
+    assert limit(None) is None
+    assert limit(1.5) == str(3 << 29)
+
+
+def test_a_limit_of_nothing_is_refused(tiny_model: Path) -> None:
+    with pytest.raises(InputError, match="card memory 0 GiB: give more than 0"):
+        Denoiser.load(tiny_model, provider="cpu", card_memory=0)
+
+
+CORE_ML_OPERATORS = {
+    "Add", "Cast", "Concat", "Conv", "Div", "InstanceNormalization", "MatMul", "MaxPool", "Mul",
+    "ReduceMax", "ReduceMean", "Reshape", "Sigmoid", "Slice", "Split", "Sqrt", "Sub", "Transpose",
+}
+"""Of those that the documentation of ONNX Runtime's Core ML provider lists for ML programs."""
+
+
+def test_core_ml_gets_a_graph_of_operators_that_it_has(tiny_model: Path, tmp_path: Path) -> None:
+    """No Mac runs these tests: this is what can be said about the graph without one."""
+    content = models.load_model(tiny_model).content
+    options = onnxruntime.SessionOptions()
+    # Providers choose their nodes after these optimisations, which fold the weights' own.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(tmp_path / "folded.onnx")
+    onnxruntime.InferenceSession(
+        ort_engine._in_planes(content, 64, only_2d=True), options,
+        providers=["CPUExecutionProvider"],
+    )
+    model = onnx.shape_inference.infer_shapes(onnx.load(tmp_path / "folded.onnx"))
+    shapes = {
+        value.name: [size.dim_value for size in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.value_info, *model.graph.input, *model.graph.output)
+    }
+    constants = {tensor.name for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        assert node.op_type in CORE_ML_OPERATORS
+        for name in (*node.input, *node.output):
+            assert name in constants or (0 not in shapes[name] and len(shapes[name]) <= 5), name
+        if node.op_type == "Conv":
+            assert set(node.input[1:]) <= constants
+            assert len(shapes[node.input[0]]) == 4
+        if node.op_type == "Slice":
+            assert set(node.input[1:]) <= constants

@@ -12,6 +12,7 @@ import click
 from blush_onnx.cli.denoise import HALF_FILES, MAP_FILES, run_denoise
 from blush_onnx.cli.options import (
     batch_size_option,
+    card_memory_option,
     model_option,
     precision_option,
     provider_option,
@@ -80,6 +81,7 @@ In RELION's GUI, job type External:
 @stride_options()
 @batch_size_option("--batch_size")
 @provider_option()
+@card_memory_option()
 @precision_option()
 @require_gpu_option()
 @click.option(

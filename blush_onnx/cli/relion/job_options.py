@@ -21,6 +21,7 @@ import click
 from blush_onnx.cli.failures import in_one_line
 from blush_onnx.cli.options import (
     batch_size_option,
+    card_memory_option,
     model_option,
     precision_option,
     provider_option,
@@ -49,6 +50,7 @@ _OPTIONS = (
         help="Give up when no card of the list has changed hands for so long.",
     ),
     provider_option(),
+    card_memory_option(),
     precision_option(),
     require_gpu_option(),
     threads_option("this job's share of the processors it may use"),
@@ -173,6 +175,7 @@ def job_request(options: dict[str, Any]) -> JobRequest:
             provider=options["provider"], gpu=listed[-1] if listed else None,
             require_gpu=options["require_gpu"], threads=options["threads"],
             precision=options["precision"],
+            card_memory=options["card_memory"],
             batch_size=options["batch_size"], device_timeout=options["device_timeout"],
             server=options["server"],
         ),

@@ -42,6 +42,8 @@ class EngineRequest:
     precision : str
         As for :meth:`Denoiser.load`.
     batch_size : int or None
+    card_memory : float or None
+        GiB, as for :meth:`Denoiser.load`.
     device_timeout : float
         Seconds to wait for a card.
     server : Path or None
@@ -54,6 +56,7 @@ class EngineRequest:
     threads: int | None = None
     precision: str = "float32"
     batch_size: int | None = None
+    card_memory: float | None = None
     device_timeout: float = DEVICE_TIMEOUT
     server: Path | None = None
 
@@ -134,7 +137,8 @@ def denoiser_for(
             denoiser = Denoiser.from_model(
                 model,
                 EngineSettings(
-                    provider, (card.number,), _threads(request, cores), request.precision
+                    provider, (card.number,), _threads(request, cores), request.precision,
+                    card_memory=request.card_memory,
                 ),
                 batch_size=request.batch_size,
             )
