@@ -19,7 +19,7 @@ from blush_onnx import masks, models, patches
 from blush_onnx.averaging import blend_orientations
 from blush_onnx.boxes import as_mask, as_volume
 from blush_onnx.engines import create_engine
-from blush_onnx.engines.base import Engine, EngineSettings, room_for_patches
+from blush_onnx.engines.base import GPU_BATCH_SIZE, Engine, EngineSettings, room_for_patches
 from blush_onnx.errors import InputError, ModelError
 from blush_onnx.grids import Grids
 from blush_onnx.model_config import ModelConfig
@@ -33,8 +33,6 @@ Array = npt.NDArray[np.float32]
 
 DEFAULT_STRIDE = patches.STRIDES["reference"]
 STANDARD_DEVIATION_FLOOR = 1e-8
-GPU_BATCH_SIZE = 8
-"""Half the time a patch of one at a time, and 2.5 GB of a card (docs/performance.md)."""
 LARGEST_BATCH_SIZE = 4096
 
 

@@ -109,6 +109,8 @@ def room_for_patches() -> int:
     return MOST_SIDE_BY_SIDE if memory is None else max(1, memory // 4 // BYTES_OF_PATCH)
 
 
+GPU_BATCH_SIZE = 8
+"""Half the time a patch of one at a time, and 2.5 GB of a card (docs/performance.md)."""
 GPU_PROVIDERS = ("cuda", "tensorrt", "migraphx", "directml")
 
 

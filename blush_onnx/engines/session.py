@@ -13,12 +13,14 @@ import ctypes
 import io
 import json
 import tempfile
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from blush_onnx.engines.base import GPU_PROVIDERS
+from blush_onnx.engines import compiled
+from blush_onnx.engines.base import GPU_BATCH_SIZE, GPU_PROVIDERS
 from blush_onnx.errors import EngineError
 
 PROVIDERS = {
@@ -74,7 +76,13 @@ def open_session(
     if not on_cpu:
         providers.append("CPUExecutionProvider")
     try:
-        with tempfile.TemporaryDirectory(prefix="blush-onnx-") as folder:
+        with contextlib.ExitStack() as stack:
+            if long == PROVIDERS["tensorrt"]:
+                kept = stack.enter_context(
+                    compiled.kept("tensorrt", model, *_what_tensorrt_depends_on(device), precision)
+                )
+                providers[0][1].update(_keeping(kept, patch_size))
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="blush-onnx-"))
             if not on_cpu:
                 options.enable_profiling = True
                 options.profile_file_prefix = str(Path(folder) / "profile")
@@ -142,6 +150,34 @@ def provider_options(
     if long == "TensorrtExecutionProvider" and precision == "float16":
         options |= {"trt_fp16_enable": "1"}
     return options
+
+
+def _what_tensorrt_depends_on(device: int) -> list[object]:
+    """ONNX Runtime, TensorRT as pip knows it, and the very card."""
+    import onnxruntime
+
+    from blush_onnx.sharing.cards import cuda_cards
+
+    libraries = sorted(
+        f"{found.metadata['Name']} {found.version}" for found in metadata.distributions()
+        if (found.metadata["Name"] or "").lower().startswith("tensorrt")
+    )
+    cards = [card.key for card in cuda_cards() if card.number == device]
+    return [onnxruntime.__version__, *libraries, *(cards or [f"card {device}"])]
+
+
+def _keeping(folder: Path, patch_size: int) -> dict[str, str]:
+    """Options of TensorRT: a folder for its engine, and batches that need no other one."""
+    def shapes(batch: int) -> str:
+        sides = "x".join([str(patch_size)] * 3)
+        return ",".join(f"{name}:{batch}x{sides}" for name in ("grid", "local_std"))
+
+    return {
+        "trt_engine_cache_enable": "1", "trt_engine_cache_path": str(folder),
+        "trt_timing_cache_enable": "1", "trt_timing_cache_path": str(folder),
+        "trt_profile_min_shapes": shapes(1), "trt_profile_opt_shapes": shapes(GPU_BATCH_SIZE),
+        "trt_profile_max_shapes": shapes(GPU_BATCH_SIZE),
+    }
 
 
 def _where_convolutions_run(session: Any, patch_size: int) -> set[str]:
