@@ -10,6 +10,7 @@ from typing import Any
 
 from blush_onnx import models, self_test
 from blush_onnx.engines import (
+    AUTO_ORDER,
     NO_RUNTIME,
     broken_runtimes,
     create_engine,
@@ -69,7 +70,7 @@ def examine() -> dict[str, Any]:
         },
         "default_model": None if default is None else default.config.name,
         "models": registered,
-        "providers": _examine_providers(default, problems),
+        "providers": _examine_providers(default, problems, notes),
         RELION_COMMAND: _examine_relion_command(notes),
         "notes": notes,
         "problems": problems,
@@ -100,7 +101,7 @@ def _examine_models(problems: list[str]) -> tuple[models.Model | None, list[dict
 
 
 def _examine_providers(
-    default: models.Model | None, problems: list[str]
+    default: models.Model | None, problems: list[str], notes: list[str]
 ) -> list[dict[str, Any]]:
     names = installed_providers()
     problems += broken_runtimes()
@@ -108,6 +109,8 @@ def _examine_providers(
         problems.append(NO_RUNTIME)
     rows = []
     for name in names:
+        # What nobody gets without asking for it is no problem of the installation.
+        complaints = problems if name in AUTO_ORDER else notes
         row: dict[str, Any] = {"provider": name}
         rows.append(row)
         if default is None or name == "tensorrt":  # builds its engine for minutes
@@ -126,11 +129,11 @@ def _examine_providers(
             passed = distance <= self_test.TOLERANCE
         except Exception as error:  # the doctor must survive what ails the patient
             row |= {"self_test": "failed", "reason": str(error)}
-            problems.append(f"{name}: {error}")
+            complaints.append(f"{name}: {error}")
             continue
         row["self_test"] = "passed" if passed else "failed"
         if not passed:
-            problems.append(
+            complaints.append(
                 f"{name} answers the self-test with a relative error of {distance:.1e} "
                 f"(allowed {self_test.TOLERANCE:.0e}): do not use it"
             )

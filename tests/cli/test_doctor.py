@@ -5,6 +5,9 @@ import os
 import shutil
 from pathlib import Path
 
+import pytest
+
+from blush_onnx import diagnostics
 from tests.cli.helpers import run_cli
 
 
@@ -58,3 +61,15 @@ def test_another_relion_python_blush_first_on_path_is_noted(tmp_path: Path) -> N
     done = run_cli("doctor", env={**os.environ, "PATH": path})
     assert done.returncode == 0
     assert f"first on PATH ({command})" in done.stdout
+
+
+@pytest.mark.parametrize(("provider", "kind"), [("coreml", "notes"), ("cuda", "problems")])
+def test_a_provider_that_fails_is_a_problem_where_auto_might_take_it(
+    provider: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(diagnostics, "installed_providers", lambda: [provider])
+    found = diagnostics.examine()
+    assert found["providers"][0]["self_test"] == "failed"
+    assert any(text.startswith(f"{provider}: ") for text in found[kind])
+    other = "problems" if kind == "notes" else "notes"
+    assert not any(text.startswith(f"{provider}: ") for text in found[other])
