@@ -54,6 +54,7 @@ def test_there_are_configurations() -> None:
         ("loss", "inside_weight", -1.0, "negative"),
         ("loss", "deepest_recycling", 50, "deepest_recycling"),
         ("loss", "recycled", 1.5, "recycled"),
+        ("loss", "teaching", 1.5, "teaching"),
         ("optimiser", "learning_rate", "fast", "expected float"),
         ("optimiser", "learning_rate", 1e-9, "the last not the larger"),
         ("optimiser", "stepps", 10, "unknown name 'stepps'"),
