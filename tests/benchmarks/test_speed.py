@@ -99,3 +99,14 @@ def test_the_first_stride_differs_from_itself_by_nothing_and_a_longer_one_by_som
     assert float(rows[0][3]) == 0 < float(rows[1][3]) < 0.5
     assert int(rows[0][1]) > int(rows[1][1])
     assert np.isfinite([float(value) for row in rows for value in row]).all()
+
+
+def test_a_single_map_is_held_against_itself_denoised(tiny_model: Path, tmp_path: Path) -> None:
+    path = write_mrc(tmp_path / "map.mrc", blob_and_noise((88, 90, 92), 1), 1.5)
+    done = CliRunner().invoke(
+        quality, [str(path), "--model", str(tiny_model), "--provider", "cpu", "--strides", "20,43"],
+        catch_exceptions=False,
+    )
+    rows = [line.split() for line in done.output.splitlines()[2:]]
+    assert float(rows[0][3]) == 0 < float(rows[1][3]) < 0.5
+    assert CliRunner().invoke(quality, [str(path)] * 3).exit_code == 2
