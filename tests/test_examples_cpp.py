@@ -1,4 +1,4 @@
-"""The C++ example gives the maps of the package, and the specification says what the code does.
+"""The C++ example gives the maps of the package.
 
 Tolerances are of the correction (result − input). Both sides evaluate the network with OpenVINO in
 single precision and differ in the order of sums around it; resampling is by direct sums here, by
@@ -7,40 +7,33 @@ fast transforms there.
 
 from __future__ import annotations
 
-import inspect
-import math
-import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import mrcfile
 import numpy as np
-import numpy.typing as npt
 import pytest
 
-from blush_onnx import (
-    Denoiser,
-    InputError,
-    boxes,
-    conversion,
-    masks,
-    model_config,
-    models,
-    patches,
-)
+from blush_onnx import Denoiser, conversion, models
 from blush_onnx.checkpoint import Checkpoint, read_checkpoint
-from blush_onnx.denoiser import STANDARD_DEVIATION_FLOOR
 from blush_onnx.models import MODEL_FILE
 from blush_onnx.results import Denoised
 from tests.conftest import DATA, blob_and_noise, need, write_mrc
+from tests.cpp_program import (
+    ROOT,
+    SOURCES,
+    Array,
+    damage,
+    denoised_by,
+    results_in,
+    run,
+    without_metadata,
+)
 
-ROOT = Path(__file__).parent.parent
-SOURCES = ROOT / "examples" / "cpp"
 LARGEST_DIFFERENCE = 5e-5
 """Largest ones measured: 3.6e-6 of the correction, 8.6e-6 of the solvent mask. Most are 1e-7."""
 
-Array = npt.NDArray[np.float32]
 openvino = pytest.mark.openvino
 
 
@@ -65,23 +58,6 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_on_openvino(tiny_model: Path) -> Denoiser:
     return Denoiser.load(tiny_model, provider="openvino", threads=2)
-
-
-def run(program: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=120)
-
-
-def denoised_by(
-    program: Path, model: Path, volume: Array, folder: Path, *options: str | Path,
-    voxel_size: float = 1.5,
-) -> tuple[Array, Array, str]:
-    """Density, solvent mask and what was printed."""
-    given = write_mrc(folder / "map.mrc", volume, voxel_size)
-    results = results_in(folder)
-    done = run(program, model / MODEL_FILE, given, *results, "--threads", "2", *options)
-    assert done.returncode == 0, done.stderr
-    density, mask = (mrcfile.read(path) for path in results)
-    return density, mask, done.stdout
 
 
 def assert_same(found: tuple[Array, Array, str], expected: Denoised, start: Array) -> None:
@@ -304,10 +280,6 @@ def test_a_folder_that_cannot_be_written_to_is_named(
     )
 
 
-def results_in(folder: Path) -> tuple[Path, Path]:
-    return folder / "density.mrc", folder / "solvent_mask.mrc"
-
-
 def assert_refuses(program: Path, message: str, *arguments: str | Path) -> None:
     done = run(program, *arguments)
     assert done.returncode == 1
@@ -316,80 +288,5 @@ def assert_refuses(program: Path, message: str, *arguments: str | Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-def damage(path: Path, fault: str) -> None:
-    content = bytearray(path.read_bytes())
-    if fault == "truncated":
-        del content[-1:]
-    if fault == "complex":
-        content[12] = 4
-    if fault == "axes":
-        content[64], content[72] = content[72], content[64]
-    if fault == "big-endian":
-        content[212] = content[213] = 0x11
-    path.write_bytes(content)
-    if fault == "missing":
-        path.unlink()
-
-
-def without_metadata(path: Path, like: Path) -> None:
-    import onnx
-
-    graph = onnx.load(like)
-    del graph.metadata_props[:]
-    onnx.save(graph, path)
-
-
 def test_the_numerics_stay_readable() -> None:
     assert len((SOURCES / "numerics.cpp").read_text(encoding="utf-8").splitlines()) < 500
-
-
-def constants_of_the_page() -> dict[str, str]:
-    page = (ROOT / "docs" / "embedding.md").read_text(encoding="utf-8")
-    rows = page.split("### The constants")[1].split("\n### ")[0]
-    return dict(re.findall(r"^\| ([^|]+?) \| (\d[^|]*?) \|", rows, re.M))
-
-
-def test_the_constants_of_the_specification_are_those_of_the_package() -> None:
-    stated = {name: float(value) for name, value in constants_of_the_page().items()}
-    soft_edge = inspect.signature(masks.default_mask).parameters["edge"].default
-    assert stated == {
-        "schema version": model_config.SCHEMA_VERSION,
-        "smallest side": boxes.SMALLEST_SIDE,
-        "smallest maximum of a mask": boxes.SMALLEST_MASK_MAXIMUM,
-        "soft edge of the default mask": soft_edge,
-        "taps of the local window": masks.LOCAL_STD_TAPS,
-        "extent of the local window": masks.LOCAL_STD_EXTENT,
-        "floor of the standard deviation": STANDARD_DEVIATION_FLOOR,
-        "default stride": patches.STRIDES["reference"],
-        "margin of the window": patches.WINDOW_MARGIN,
-        "floor of the window": patches.WINDOW_FLOOR,
-        "smallest mean of the mask": patches.MINIMUM_MASK_MEAN,
-        "smallest summed weight": patches.MINIMUM_WEIGHT,
-        "means that count as the same": patches.TIE,
-    }
-    patches.check_stride(64 - 21, 64)
-    with pytest.raises(InputError, match="1 to 43"):
-        patches.check_stride(64 - 20, 64)
-
-
-def test_the_checks_by_hand_of_the_specification_hold() -> None:
-    """The numbers that the page gives to those who start without any code."""
-    page = (ROOT / "docs" / "embedding.md").read_text(encoding="utf-8")
-    window = patches.blending_window(64)
-    by_name = {
-        "R(40, 17, 6) at (20, 20, 20), (20, 20, 3), (20, 20, 2), (0, 0, 0)": [
-            float(masks.radial_mask(40, 17.0, 6)[place])
-            for place in ((20, 20, 20), (20, 20, 3), (20, 20, 2), (0, 0, 0))
-        ],
-        "w at (32, 32, 32), (32, 32, 10), (9, 32, 32), (32, 32, 8)": [
-            float(window[place]) for place in ((32, 32, 32), (32, 32, 10), (9, 32, 32), (32, 32, 8))
-        ],
-        "origins of 90, P = 64, s = 20": [float(o) for o in patches.axis_origins(90, 64, 20)],
-    }
-    for name, values in by_name.items():
-        row = re.search(rf"^\| {re.escape(name)} +\| ([^|]+?) +\|", page, re.M)
-        assert row, name
-        stated = [float(v.replace("−", "-")) for v in row[1].split(", ")]
-        assert len(stated) == len(values)
-        for ours, theirs in zip(stated, values, strict=True):
-            assert math.isclose(ours, theirs, rel_tol=1e-4, abs_tol=1e-7), (name, values)

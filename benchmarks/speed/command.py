@@ -23,10 +23,12 @@ from blush_onnx.models import bundled_default
 
 OUR_MODULE, THEIR_MODULE = "benchmarks.speed.ours", "benchmarks.speed.published"
 PATCHES = 5
-SUBJECTS = ("patch", "denoise", "around", "rescale", "start", "size")
+SUBJECTS = ("patch", "denoise", "around", "rescale", "start", "job", "size")
 NUMPY, PYTORCH = "NumPy", "PyTorch"
 """Matrix products beside the patches, for scale."""
 PRODUCT_SIDE = 2048
+SMALL_JOB = 96, 2.0, 96, 1.5
+"""Box, padding, current size, Å a voxel."""
 ENGINES = ("openvino", "cpu", "openvino-bfloat16")
 
 
@@ -70,9 +72,12 @@ def speed(
             "around": [count, box, voxel_size, stride],
             "rescale": [rescale_box, voxel_size, 1.5],
             "start": [],
+            "job": [str(Path(folder, "job"))],
         }
         for subject in only or SUBJECTS:
             click.echo(f"\n{subject}")
+            if subject == "job":
+                write_small_job(Path(folder, "job"))
             if subject == "size":
                 _print_sizes(with_reference=theirs is not None)
                 continue
@@ -83,6 +88,12 @@ def speed(
                 click.echo(line)
             if subject == "denoise" and measured:
                 _print_differences(Path(folder), list(measured))
+
+
+def write_small_job(folder: Path) -> None:
+    """A reconstruction so small that little but the start of a process is in its time."""
+    folder.mkdir()
+    in_new_process("benchmarks.reconstruction", "write_job", str(folder), *SMALL_JOB)
 
 
 def _sides(
@@ -111,7 +122,7 @@ def _sides(
     if theirs is not None:
         for side in sorted({_reference_of(name) for name in engines}):
             precision = side.partition("-")[2] or "float32"
-            if precision == "float32" or subject != "start":
+            if precision == "float32" or subject not in ("start", "job"):
                 sides[side] = (THEIR_MODULE, subject, [*theirs, precision, *arguments])
     return sides
 

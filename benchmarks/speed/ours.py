@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -145,6 +147,40 @@ def rescale(box: int, voxel_size: float, target: float) -> Measured:
     return {
         "there, s": there - start, "back, s": back - there, "both, s": back - start,
         "peak over the start, MB": peak_memory() - at_start,
+    }
+
+
+def job(model: str, provider: str, precision: str, folder: str) -> Measured:
+    """The whole of ``blush-onnx relion`` on a reconstruction, and of it the network."""
+    from benchmarks.reconstruction import STAR
+    from blush_onnx.cli import group
+
+    denoiser: Any = importlib.import_module("blush_onnx.denoiser")
+    spent = [0.0]
+    create = denoiser.create_engine
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        engine: Any = create(*args, **kwargs)
+        run = engine.run
+
+        def timed_run(*patches: Any) -> Any:
+            begun = time.process_time()
+            result = run(*patches)
+            spent[0] += time.process_time() - begun
+            return result
+
+        engine.run = timed_run
+        return engine
+
+    denoiser.create_engine = watched
+    begun = time.perf_counter()
+    os.chdir(folder)
+    group.main(["relion", STAR, "--model", model, "--provider", provider,
+                "--precision", precision, "--threads", "1"], standalone_mode=False)
+    seconds, processor = time.perf_counter() - begun, processor_seconds()
+    return {
+        "whole, s": seconds, "processor, s": processor, "of it the network, s": spent[0],
+        "the rest, processor, s": processor - spent[0], "peak memory, MB": peak_memory(),
     }
 
 

@@ -184,6 +184,37 @@ def rescale(checkout: str, box: int, voxel_size: float, target: float) -> Measur
     }
 
 
+def job(checkout: str, weights: str, _precision: str, folder: str) -> Measured:
+    """A reconstruction by the published functions, and of it the network."""
+    import os
+
+    from benchmarks.reconstruction import STAR, STRIDE
+
+    begun = time.perf_counter()
+    os.chdir(folder)
+    import torch
+
+    program = _module(checkout, "relion_blush.command_line")
+    network = _network(checkout, weights, 1)
+    spent = [0.0]
+
+    def watched(*patches: Any) -> Any:
+        start = time.process_time()
+        with torch.no_grad():
+            result = network(*patches)
+        spent[0] += time.process_time() - start
+        return result
+
+    watched.voxel_size, watched.block_size = VOXEL_SIZE, PATCH_SIZE  # type: ignore[attr-defined]
+    data = program.load_input_data(STAR)
+    program.refine3d(data, watched, torch.device("cpu"), strides=STRIDE, batch_size=1)
+    seconds, processor = time.perf_counter() - begun, processor_seconds()
+    return {
+        "whole, s": seconds, "processor, s": processor, "of it the network, s": spent[0],
+        "the rest, processor, s": processor - spent[0], "peak memory, MB": peak_memory(),
+    }
+
+
 def start(checkout: str, weights: str, _precision: str) -> Measured:
     """From nothing to a network that is ready."""
     begun = time.perf_counter()

@@ -16,6 +16,7 @@ from tests.conftest import blob_and_noise, write_mrc
 
 COMMAND = (sys.executable, "-c", "from blush_onnx.cli import main; main()")
 Options = tuple[str | Path, ...]
+Halves = tuple[Path, Path]
 DATA_STARTS = 1024
 """Bytes of the header of an MRC file without extended header."""
 

@@ -1,33 +1,23 @@
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
 
-import mrcfile
 import numpy as np
 import pytest
 
-from blush_onnx.engines import installed_providers
 from tests.cli.helpers import (
     BAD_MAPS,
+    Halves,
     Options,
     assert_fails,
     assert_unwritten,
     bad_map,
-    listing,
     patch_bytes,
     run_cli,
 )
-from tests.conftest import TINY_CHECKPOINT, blob_and_noise, need, write_mrc
-
-Halves = tuple[Path, Path]
-MAP_BYTES = 1024 + 4 * 40**3
-
-
-def copied_model(tiny_model: Path, folder: Path) -> Path:
-    return Path(shutil.copytree(tiny_model, folder / "model"))
+from tests.conftest import blob_and_noise, need, write_mrc
 
 
 @pytest.mark.parametrize("name", BAD_MAPS)
@@ -155,241 +145,12 @@ def test_a_box_too_short_for_the_network_fails(
     assert_unwritten(out)
 
 
-@pytest.mark.parametrize("name", ["no-such-model", "~nobody-of-this-name", "x" * 300])
-def test_an_unknown_model_fails(name: str, out: Path, half_maps: Halves) -> None:
-    done = run_cli("denoise", *half_maps, "--out", out, "--model", name)
-    assert_fails(done, name)
-    assert_unwritten(out)
-
-
-def test_a_checkpoint_as_model_fails_and_says_how_to_import_it(
-    out: Path, half_maps: Halves
-) -> None:
-    done = run_cli("denoise", *half_maps, "--out", out, "--model", TINY_CHECKPOINT)
-    assert_fails(done, "blush-onnx models import")
-    assert_unwritten(out)
-
-
-def test_a_model_with_a_wrong_checksum_fails(
-    tiny_model: Path, out: Path, half_maps: Halves, tmp_path: Path
-) -> None:
-    model = copied_model(tiny_model, tmp_path)
-    content = bytearray((model / "model.onnx").read_bytes())
-    content[len(content) // 2] ^= 1
-    (model / "model.onnx").write_bytes(content)
-    done = run_cli("denoise", *half_maps, "--out", out, "--model", model, "--provider", "cpu")
-    assert_fails(done, "the file is damaged or was changed")
-    assert_unwritten(out)
-
-
-def test_a_model_without_graph_fails(
-    tiny_model: Path, out: Path, half_maps: Halves, tmp_path: Path
-) -> None:
-    model = copied_model(tiny_model, tmp_path)
-    (model / "model.onnx").unlink()
-    done = run_cli("denoise", *half_maps, "--out", out, "--model", model)
-    assert_fails(done, "cannot read the model")
-    assert_unwritten(out)
-
-
-@pytest.mark.parametrize("content", [b"", b"[]", b"null", b"\xff\xfe\0", b'{"name":'])
-def test_a_model_with_a_broken_description_fails(
-    content: bytes, tiny_model: Path, out: Path, half_maps: Halves, tmp_path: Path
-) -> None:
-    model = copied_model(tiny_model, tmp_path)
-    (model / "config.json").write_bytes(content)
-    done = run_cli("denoise", *half_maps, "--out", out, "--model", model, "--provider", "cpu")
-    assert_fails(done, "config.json")
-    assert_unwritten(out)
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("voxel_size", "1.5"), ("patch_size", 64.5), ("patch_size", "64"), ("sha256", 5)],
-)
-def test_a_model_with_a_value_of_the_wrong_kind_fails(
-    key: str, value: object, tiny_model: Path, out: Path, half_maps: Halves, tmp_path: Path
-) -> None:
-    model = copied_model(tiny_model, tmp_path)
-    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    (model / "config.json").write_text(json.dumps({**config, key: value}), encoding="utf-8")
-    done = run_cli("denoise", *half_maps, "--out", out, "--model", model, "--provider", "cpu")
-    assert_fails(done, "config.json")
-    assert_unwritten(out)
-
-
-@pytest.mark.parametrize("content", [b"", b"no graph at all"])
-def test_an_onnx_file_that_is_none_fails(
-    content: bytes, out: Path, half_maps: Halves, tmp_path: Path
-) -> None:
-    (tmp_path / "some.onnx").write_bytes(content)
-    done = run_cli("denoise", *half_maps, "--out", out, "--model", tmp_path / "some.onnx")
-    assert_fails(done, "some.onnx")
-    assert_unwritten(out)
-
-
-def test_an_onnx_file_of_another_network_fails(
-    tiny_model: Path, out: Path, half_maps: Halves, tmp_path: Path
-) -> None:
-    import hashlib
-
-    import onnx
-    from onnx import helper
-
-    value = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
-    result = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
-    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [value], [result])
-    content = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
-    ).SerializeToString()
-    model = copied_model(tiny_model, tmp_path)
-    (model / "model.onnx").write_bytes(content)
-    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    config["sha256"] = hashlib.sha256(content).hexdigest()
-    (model / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    done = run_cli("denoise", *half_maps, "--out", out, "--model", model, "--provider", "cpu")
-    assert_fails(done, "not a Blush network")
-    assert_unwritten(out)
-
-
-def test_a_required_gpu_that_is_not_taken_fails(
-    tiny: Options, out: Path, half_maps: Halves
-) -> None:
-    done = run_cli("denoise", *half_maps, "--out", out, *tiny, "--require-gpu")
-    assert_fails(done, "--require-gpu, but cpu was taken")
-    assert_unwritten(out)
-
-
-def test_a_provider_that_is_not_installed_fails_and_says_what_to_install(
-    tiny_model: Path, out: Path, half_maps: Halves
-) -> None:
-    if "cuda" in installed_providers():
-        pytest.skip("CUDA is installed")
-    done = run_cli(
-        "denoise", *half_maps, "--out", out, "--model", tiny_model, "--provider", "cuda"
-    )
-    assert_fails(done, "pip install 'blush-onnx[gpu]'")
-    assert_unwritten(out)
-
-
-def test_an_output_folder_below_a_file_fails(
-    tiny: Options, half_maps: Halves
-) -> None:
-    content = half_maps[0].read_bytes()
-    done = run_cli("denoise", *half_maps, "--out", half_maps[0] / "out", *tiny)
-    assert_fails(done, "cannot write to the folder")
-    assert half_maps[0].read_bytes() == content
-
-
-def test_an_output_folder_that_is_a_file_fails(tiny: Options, half_maps: Halves) -> None:
-    content = half_maps[0].read_bytes()
-    done = run_cli("denoise", *half_maps, "--out", half_maps[0], *tiny)
-    assert_fails(done, "cannot write to the folder")
-    assert half_maps[0].read_bytes() == content
-
-
-def test_an_output_folder_with_too_long_a_name_fails(
-    tiny: Options, half_maps: Halves, tmp_path: Path
-) -> None:
-    done = run_cli("denoise", *half_maps, "--out", tmp_path / ("x" * 300), *tiny)
-    assert_fails(done, "x" * 300)
-
-
-@pytest.mark.parametrize("mode", [0o000, 0o555])
-def test_an_output_folder_below_one_without_permission_fails(
-    mode: int, tiny: Options, half_maps: Halves, tmp_path: Path
-) -> None:
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=mode)
-    need("permissions", not os.access(closed, os.W_OK), "this user may write everywhere")
-    done = run_cli("denoise", *half_maps, "--out", closed / "out", *tiny)
-    assert_fails(done, "Permission denied")
-    assert str(closed) in done.stderr
-
-
 def test_a_map_without_permission_fails(tiny: Options, out: Path, half_maps: Halves) -> None:
     half_maps[1].chmod(0)
     need("permissions", not os.access(half_maps[1], os.R_OK), "this user may read everything")
     done = run_cli("denoise", *half_maps, "--out", out, *tiny)
     assert_fails(done, "Permission denied")
     assert_unwritten(out)
-
-
-def test_existing_results_are_not_replaced(
-    tiny: Options, half_maps: Halves, tmp_path: Path
-) -> None:
-    (tmp_path / "denoised_2.mrc").write_text("precious")
-    before = listing(tmp_path)
-    done = run_cli("denoise", *half_maps, "--out", tmp_path, *tiny)
-    assert_fails(done, "denoised_2.mrc exists already")
-    assert "--overwrite" in done.stderr
-    assert (tmp_path / "denoised_2.mrc").read_text() == "precious"
-    assert listing(tmp_path) == before
-
-
-def test_existing_results_are_replaced_on_demand(
-    tiny: Options, half_maps: Halves, tmp_path: Path
-) -> None:
-    (tmp_path / "denoised_2.mrc").write_text("old")
-    (tmp_path / "other.txt").write_text("of somebody else")
-    done = run_cli("denoise", *half_maps, "--out", tmp_path, *tiny, "--overwrite")
-    assert done.returncode == 0, done.stderr
-    assert mrcfile.validate(tmp_path / "denoised_2.mrc")
-    assert (tmp_path / "other.txt").read_text() == "of somebody else"
-    assert not [name for name in listing(tmp_path) if name.startswith(".")]
-
-
-def test_results_are_replaced_all_or_none(
-    tiny: Options, half_maps: Halves, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    (out / "mask.mrc").mkdir(parents=True)
-    for name in ("denoised_1.mrc", "denoised_2.mrc", "denoised.mrc", "report.json"):
-        (out / name).write_text("old")
-    done = run_cli("denoise", *half_maps, "--out", out, *tiny, "--overwrite")
-    assert_fails(done, "mask.mrc")
-    assert {path.read_text() for path in out.iterdir() if path.is_file()} == {"old"}
-
-
-def test_a_full_disk_leaves_nothing(tiny: Options, out: Path, half_maps: Halves) -> None:
-    done = run_cli("denoise", *half_maps, "--out", out, *tiny, largest_file=MAP_BYTES // 2)
-    assert_fails(done, "cannot write")
-    assert "File too large" in done.stderr
-    assert_unwritten(out)
-
-
-def test_a_disk_that_is_full_at_the_last_byte_leaves_nothing(
-    tiny: Options, out: Path, half_maps: Halves
-) -> None:
-    done = run_cli("denoise", *half_maps, "--out", out, *tiny, largest_file=MAP_BYTES - 1)
-    assert_fails(done, "cannot write")
-    assert_unwritten(out)
-
-
-def test_a_full_disk_leaves_the_old_results(
-    tiny: Options, half_maps: Halves, tmp_path: Path
-) -> None:
-    names = ("denoised_1.mrc", "denoised_2.mrc", "denoised.mrc", "mask.mrc", "report.json")
-    out = tmp_path / "out"
-    out.mkdir()
-    for name in names:
-        (out / name).write_text("old")
-    done = run_cli(
-        "denoise", *half_maps, "--out", out, *tiny, "--overwrite", largest_file=MAP_BYTES // 2
-    )
-    assert_fails(done, "cannot write")
-    assert listing(out) == sorted(names)
-    assert {(out / name).read_text() for name in names} == {"old"}
-
-
-def test_a_missing_map_leaves_an_existing_folder_as_it_was(
-    tiny: Options, tmp_path: Path
-) -> None:
-    (tmp_path / "mine.txt").write_text("mine")
-    before = listing(tmp_path)
-    done = run_cli("denoise", tmp_path / "no.mrc", "--out", tmp_path, *tiny)
-    assert_fails(done, "no.mrc does not exist")
-    assert listing(tmp_path) == before
 
 
 def test_debug_shows_the_traceback(tiny: Options, out: Path, tmp_path: Path) -> None:
@@ -414,15 +175,6 @@ def test_an_unknown_command_is_wrong_usage() -> None:
     assert done.returncode == 2
     assert "No such command 'denoize'" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_an_output_that_would_replace_an_input_fails(
-    tiny: Options, tmp_path: Path, half_maps: Halves
-) -> None:
-    out = tmp_path / "out"
-    assert run_cli("denoise", half_maps[0], "--out", out, *tiny).returncode == 0
-    done = run_cli("denoise", out / "denoised.mrc", "--out", out, *tiny, "--overwrite")
-    assert_fails(done, "is an input and would be replaced")
 
 
 def test_maps_that_were_denoised_already_get_a_warning(
