@@ -18,7 +18,7 @@ from torch import Tensor
 
 from blush_onnx import masks
 from training.config import Augmentation
-from training.local_std import local_standard_deviation
+from training.local_std import local_standard_deviation, shared_local_standard_deviation
 from training.turns import Turn, random_turn
 from training.volumes import COARSE, LoadedVolume, by_shell, frequency, radius
 
@@ -44,8 +44,8 @@ class Batch:
     counted : Tensor
         0…1, where the target counts.
     std_scale : Tensor, (batch,)
-        Mean local standard deviation of the whole target, in units of the grid: what
-        that of a denoised patch is divided by before it is an input again.
+        Mean local standard deviation of what the whole targets share, in units of the
+        grid: what that of a denoised patch is divided by before it is an input again.
     input_error, target_variance : Tensor, (batch,)
         Of the whole map: the input's mean squared error, and the target's mean square
         inside the mask.
@@ -166,6 +166,10 @@ def patches_of(
         joined = clean * mask + blurred * (1 - mask)
         targets.append(_inverse(torch.fft.rfftn(joined) * shape_out, side))
     something = not volume.is_empty
+    # Of real pairs each target is noisy; what both share has the local deviation of the truth.
+    shared_std = shared_local_standard_deviation(
+        targets[0] - targets[0].mean(), targets[-1] - targets[-1].mean()
+    ).mean()
     grids, stds, wanted = [], [], []
     of_map: list[list[Tensor]] = [[], [], []]
     for k in range(2):
@@ -176,7 +180,9 @@ def patches_of(
         grid = (grid - mean) / deviation
         error = (grid - target).square().mean()
         # Where nothing is, all of the input is error and the target has no scale of its own.
-        of_map[0].append(local_standard_deviation(target if something else grid).mean())
+        of_map[0].append(
+            shared_std / deviation if something else local_standard_deviation(grid).mean()
+        )
         of_map[1].append(error)
         of_map[2].append((target.square() * mask).sum() / mask.sum() if something else error)
         grids.append(grid * sphere)

@@ -24,6 +24,25 @@ def local_standard_deviation(volume: Tensor) -> Tensor:
     return (_smoothed(volume.square()) - _smoothed(volume).square()).clamp(min=0).sqrt()
 
 
+def shared_local_standard_deviation(one: Tensor, other: Tensor) -> Tensor:
+    """The local standard deviation of what two volumes share, negative where they disagree.
+
+    Where they share nothing it is as often negative as positive, so that independent noise
+    averages out of its mean.
+
+    Parameters
+    ----------
+    one, other : Tensor, (…, z, y, x)
+        Of a mean of about 0.
+
+    Returns
+    -------
+    Tensor like `one`
+    """
+    covariance = _smoothed(one * other) - _smoothed(one) * _smoothed(other)
+    return covariance.sign() * covariance.abs().sqrt()
+
+
 def _smoothed(volume: Tensor) -> Tensor:
     """Convolution with the window along each axis, zeros outside, as products with bands."""
     z, y, x = (_band(side, volume.device) for side in volume.shape[-3:])

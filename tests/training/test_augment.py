@@ -127,6 +127,34 @@ def test_a_real_pairs_targets_come_from_the_other_half(volume: LoadedVolume) -> 
     assert np.corrcoef(target, own)[0, 1] < 0.9999
 
 
+def test_a_real_pairs_scale_of_the_local_std_is_that_of_the_truth(volume: LoadedVolume) -> None:
+    """Of the noisy other half it would be larger, and recycled inputs as much too small."""
+    assert volume.truth is not None
+    side, mask, truth = volume.mask.shape[0], volume.mask.float(), volume.truth.float()
+    falls = side * volume.record.voxel_size / PLAIN.outside_resolution_angstrom
+    smooth = torch.exp(-math.log(2) * (augment.radius(side, CPU) / falls) ** 2)
+
+    def deviation_of(values: torch.Tensor) -> float:
+        """Of a target made from these values."""
+        blurred = torch.fft.irfftn(torch.fft.rfftn(values) * smooth, s=values.shape)
+        joined = values * mask + blurred * (1 - mask)
+        return float(local_standard_deviation(joined - joined.mean()).mean())
+
+    draw = torch.Generator().manual_seed(1)
+    found, expected = [], []
+    for _ in range(8):  # of one small map it is known to a tenth
+        noises = [torch.randn(truth.shape, generator=draw) for _ in range(2)]
+        halves = [truth + 3 * truth.std() * noise for noise in noises]
+        real = dataclasses.replace(volume, truth=None, half_1=halves[0], half_2=halves[1])
+        batch = whole(real, PLAIN)
+        for k, other in enumerate(halves[::-1]):
+            local_std = local_standard_deviation(batch.target[k])
+            found.append(float(batch.std_scale[k] / local_std.mean()))
+            expected.append(deviation_of(truth) / deviation_of(other))
+    assert np.mean(expected) < 0.8  # else this test could not tell it from the other half's
+    assert np.mean(found) == pytest.approx(np.mean(expected), rel=0.06)
+
+
 def test_a_sharp_filter_ends_beyond_the_resolution() -> None:
     shares = {"unfiltered": 0.0, "sharp": 1.0, "gaussian": 0.0, "wiener": 0.0}
     draw = Draw(3, CPU)
