@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from blush_onnx.network import NORM_EPSILON, STANDARD_DEVIATION_FLOOR
 
 WIDTHS = (16, 32, 64, 128, 256, 256)
+SMALLEST_IN_BFLOAT16 = 2
+"""Voxels a side up to which a CPU computes in single precision even under autocast."""
 
 
 class DoubleConv(nn.Module):
@@ -34,10 +37,22 @@ class DoubleConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, inputs, z, y, x) to (batch, outputs, z, y, x)."""
-        for i in "12":
-            x = self.double_conv[f"norm{i}"](self.double_conv[f"conv{i}"](x))
-            x = nn.functional.silu(x)
+        with _safe_precision(x):
+            for i in "12":
+                x = self.double_conv[f"norm{i}"](self.double_conv[f"conv{i}"](x))
+                x = nn.functional.silu(x)
         return x
+
+
+def _safe_precision(x: Tensor) -> AbstractContextManager[object]:
+    """Context without autocast where bfloat16 cannot be trusted.
+
+    On a CPU PyTorch (2.13, with avx512_bf16) now and then takes the gradient of a kernel from
+    memory that nobody wrote to, where a volume has two voxels a side.
+    """
+    if x.device.type == "cpu" and x.shape[-1] <= SMALLEST_IN_BFLOAT16:
+        return torch.autocast("cpu", enabled=False)
+    return nullcontext()
 
 
 class Down(DoubleConv):

@@ -14,6 +14,7 @@ from blush_onnx.errors import InputError
 from tests.conftest import TINY_CHECKPOINT, write_mrc
 from tests.training.conftest import compact_chain
 from training.finetune.blocks import BLOCK, block_errors, divide
+from training.finetune.symmetry import rotations_of, with_copies
 from training.prepare import simulate
 from training.prepare.dataset import TrainingPair
 
@@ -48,6 +49,43 @@ def test_the_sets_do_not_touch(pair: TrainingPair) -> None:
 def test_the_division_is_decided_by_the_seed(pair: TrainingPair) -> None:
     assert np.array_equal(divide(pair.mask, 1)[2], divide(pair.mask, 1)[2])
     assert not np.array_equal(divide(pair.mask, 1)[2], divide(pair.mask, 2)[2])
+
+
+@pytest.mark.parametrize(("symmetry", "count"), [("C1", 1), ("c4", 4), ("D2", 4), ("O", 24)])
+def test_a_group_has_its_rotations(symmetry: str, count: int) -> None:
+    found = rotations_of(symmetry)
+    assert len(found) == count
+    np.testing.assert_allclose(found[0], np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(np.linalg.det(found), 1)
+
+
+def test_copies_lie_where_the_field_puts_them() -> None:
+    """Cn about z through the voxel side // 2; the twofold axis of Dn along x."""
+    places = np.zeros((20, 20, 20), dtype=bool)
+    places[10 + 3, 10 + 2, 10 + 1] = True  # x 1, y 2, z 3
+    found = {tuple(place - 10) for place in np.argwhere(with_copies(places, "C4"))[:, ::-1]}
+    assert found == {(1, 2, 3), (-2, 1, 3), (-1, -2, 3), (2, -1, 3)}
+    found = {tuple(place - 10) for place in np.argwhere(with_copies(places, "D2"))[:, ::-1]}
+    assert found == {(1, 2, 3), (-1, -2, 3), (1, -2, -3), (-1, 2, -3)}
+
+
+def test_what_is_held_out_has_no_copy_that_is_trained_on(pair: TrainingPair) -> None:
+    trained, stop, judge = divide(pair.mask, 1, "C2")
+    for own, other in ((judge, stop), (stop, judge)):
+        copies = with_copies(own > 0, "C2")
+        assert not (trained[copies] > 0).any()
+        assert not (other[copies] > 0).any()
+    for number in np.unique(judge)[1:]:
+        copies = with_copies(judge == number, "C2")
+        assert set(np.unique(judge[copies])) <= {0, number}
+    alone, _, judge_alone = divide(pair.mask, 1)
+    assert (alone[with_copies(judge_alone > 0, "C2")] > 0).any()  # else nothing was shown
+
+
+def test_other_groups_are_refused_with_a_way_out() -> None:
+    for name in ("I", "T", "H", "C0", ""):
+        with pytest.raises(InputError, match="a mask around one asymmetric unit"):
+            rotations_of(name)
 
 
 def test_a_molecule_of_a_few_blocks_is_refused() -> None:

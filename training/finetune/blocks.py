@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from blush_onnx.errors import InputError
 from blush_onnx.fourier import Volume
+from training.finetune.symmetry import Places, with_copies
 
 BLOCK = 12
 """Side of a block, voxels."""
@@ -17,9 +18,13 @@ STOP_SHARE, JUDGE_SHARE = 0.15, 0.2
 FEWEST = 3
 SMALLEST_FILLING = 0.1
 """Share of a block inside the mask from which on it can be held out."""
+SMALLEST_TRAINED = 0.1
+"""Share of the mask that must be left to train on."""
 
 
-def divide(mask: Volume, seed: int) -> tuple[Volume, npt.NDArray[np.int16], npt.NDArray[np.int16]]:
+def divide(
+    mask: Volume, seed: int, symmetry: str = "C1"
+) -> tuple[Volume, npt.NDArray[np.int16], npt.NDArray[np.int16]]:
     """Divide a map into blocks for training, for early stopping and for the verdict.
 
     Parameters
@@ -27,6 +32,9 @@ def divide(mask: Volume, seed: int) -> tuple[Volume, npt.NDArray[np.int16], npt.
     mask : array, (side, side, side), float32
         Around what is ordered; only blocks that hold some of it are held out.
     seed : int
+    symmetry : str
+        Of the half-maps; the copies of what is held out are held out too, and of copies only
+        one judges.
 
     Returns
     -------
@@ -38,7 +46,7 @@ def divide(mask: Volume, seed: int) -> tuple[Volume, npt.NDArray[np.int16], npt.
     Raises
     ------
     InputError
-        The molecule is too small to hold blocks out.
+        The molecule is too small to hold blocks out, or there is no such symmetry.
     """
     side = mask.shape[0]
     index = np.arange(side) // BLOCK
@@ -54,11 +62,34 @@ def divide(mask: Volume, seed: int) -> tuple[Volume, npt.NDArray[np.int16], npt.
             "out, so that nobody could tell whether fine-tuning helped"
         )
     drawn = np.random.default_rng(seed).permutation(filled)
-    sets = drawn[:stop_count], drawn[stop_count : stop_count + judge_count]
-    held_out = np.isin(blocks, np.concatenate(sets))
-    trained = ~ndimage.binary_dilation(held_out, iterations=GAP)
-    stop, judge = (_numbered(blocks, chosen, mask) for chosen in sets)
+    judging, taken = _without_copies(blocks, drawn, judge_count, symmetry)
+    left = drawn[[not taken[blocks == block].any() for block in drawn]]
+    stopping, taken = _without_copies(blocks, left, stop_count, symmetry, taken)
+    if min(len(judging), len(stopping)) < FEWEST:
+        raise InputError(
+            f"with the symmetry {symmetry} too few blocks of {BLOCK} voxels differ: nobody could "
+            "tell whether fine-tuning helped"
+        )
+    trained = ~ndimage.binary_dilation(taken, iterations=GAP)
+    if trained[mask > SMALLEST_FILLING].mean() < SMALLEST_TRAINED:
+        raise InputError(f"with the symmetry {symmetry} nearly nothing is left to train on")
+    stop, judge = (_numbered(blocks, chosen, mask) for chosen in (stopping, judging))
     return trained.astype(np.float32), stop, judge
+
+
+def _without_copies(
+    blocks: npt.NDArray[np.intp], candidates: npt.NDArray[np.intp], count: int, symmetry: str,
+    taken: Places | None = None,
+) -> tuple[npt.NDArray[np.intp], Places]:
+    """The first blocks none of which touches a copy of another, and all places they and it take."""
+    taken = np.zeros(blocks.shape, dtype=bool) if taken is None else taken
+    chosen: list[int] = []
+    for block in candidates:
+        places = blocks == block
+        if len(chosen) < count and not (taken & places).any():
+            chosen.append(int(block))
+            taken = taken | with_copies(places, symmetry)
+    return np.array(chosen, dtype=np.intp), taken
 
 
 def _numbered(

@@ -21,6 +21,7 @@ from blush_onnx.fsc import fsc, randomise_phases
 from blush_onnx.models import Model
 from training.checkpoints import network_of, save_weights
 from training.finetune.blocks import block_errors, divide
+from training.finetune.symmetry import rotations_of
 from training.finetune.tune import Settings, Tuned, apply, tune, volume_of, whole
 from training.prepare.dataset import TrainingPair
 from training.prepare.half_maps import PairOfFiles, read_pair
@@ -51,14 +52,18 @@ SIGNIFICANT = 2.0
               "patches.  [default: what there is time for]")
 @click.option("--learning-rate", type=click.FloatRange(0, 1, min_open=True), default=1e-4,
               show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
+@click.option("--symmetry", default="C1", show_default=True, metavar="Cn|Dn|O",
+              help="What the half-maps were symmetrised with, in RELION's setting: copies of a "
+              "place have the same noise, so that they must not judge each other.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True,
+              help="Decides the blocks and the patches.")
 @click.option("--precision", type=click.Choice(("bfloat16", "float32")), default="bfloat16",
               show_default=True)
 @click.option("--device", help="Such as cuda or cpu.  [default: a card if there is one]")
 def finetune(
     model: str, half_1: Path, half_2: Path, mask: Path | None, name: str | None, overwrite: bool,
-    output: Path, minutes: float, steps: int, learning_rate: float, seed: int, precision: str,
-    device: str | None,
+    output: Path, minutes: float, steps: int, learning_rate: float, symmetry: str, seed: int,
+    precision: str, device: str | None,
 ) -> None:
     """Train MODEL (a registered name, folder or checkpoint) further on two half-maps.
 
@@ -68,10 +73,11 @@ def finetune(
     source = read_model(model)
     chosen = name or f"{source.config.name}-{half_1.name.split('.')[0]}"
     registry.check_free(chosen, overwrite=overwrite)
+    rotations_of(symmetry)
     pair = read_pair(PairOfFiles(half_1.name, half_1, half_2, mask), worst_resolution=math.inf)
     settings = Settings(
         minutes=minutes, steps=steps, learning_rate=learning_rate, seed=seed,
-        precision=precision,
+        precision=precision, symmetry=symmetry,
     )
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     click.echo(f"half-maps: {pair.resolution:.1f} Å, {pair.mask.shape[0]} voxels of "
@@ -107,7 +113,7 @@ def tune_pair(
     tuned : Tuned
     """
     network = network_of(source)
-    trained, stop, judge = divide(pair.mask, settings.seed)
+    trained, stop, judge = divide(pair.mask, settings.seed, settings.symmetry)
     volume = volume_of(pair, trained, place)
     size = source.config.patch_size
     tuned = tune(network, volume, stop, size, settings, lambda text: click.echo(f"  {text}"))
@@ -166,9 +172,9 @@ def judge_blocks(judge: npt.NDArray[np.int16]) -> list[int]:
 def phase_randomised(source: Model, tuned: Path, pair: TrainingPair) -> dict[str, Any]:
     """Whether either model makes correlation out of halves with random phases.
 
-    Both halves get random phases, each its own, from 1.5 times the resolution's frequency
-    down: from the shell at two thirds of the resolution's. What FSC their denoised maps
-    have beyond it was put there by the model.
+    Both halves get random phases, each its own, beyond 1.5 times the resolution in Å: from
+    two thirds of its shell on. What FSC their denoised maps have beyond it was put there by
+    the model.
     """
     side = pair.mask.shape[0]
     last = round(side * pair.voxel_size / pair.resolution)
@@ -203,6 +209,17 @@ def verdict(report: dict[str, Any]) -> str:
     return f"Kept as {report['registered']['name']}: {numbers}.\n{NOT_INDEPENDENT}"
 
 
+def symmetry_in_words(report: dict[str, Any]) -> str:
+    """Which places the verdict took for independent."""
+    symmetry = report["settings"]["symmetry"]
+    if symmetry.upper() == "C1":
+        return (
+            "The half-maps were taken to have no symmetry (C1). If they were symmetrised, held-out "
+            "blocks have copies that were trained on, and the gain means nothing: give --symmetry."
+        )
+    return f"Copies by {symmetry} of the held-out blocks were held out with them."
+
+
 def randomised(test: dict[str, Any]) -> str:
     """What the models make of maps whose phases are random, in words."""
     fsc = test["mean_fsc"]
@@ -223,7 +240,7 @@ def write_report(output: Path, report: dict[str, Any]) -> None:
     BlushError
         The folder cannot be written.
     """
-    lines = ["# Fine-tuning", "", verdict(report), ""]
+    lines = ["# Fine-tuning", "", verdict(report), "", symmetry_in_words(report), ""]
     if "phase_randomised" in report:
         lines += [randomised(report["phase_randomised"]), ""]
     lines += ["| step | error of the blocks for early stopping |", "|---|---|"]

@@ -49,6 +49,8 @@ class Settings:
     seed : int
     precision : str
         bfloat16 or float32.
+    symmetry : str
+        Of the half-maps; see :func:`training.finetune.symmetry.rotations_of`.
     """
 
     minutes: float = 10.0
@@ -59,6 +61,7 @@ class Settings:
     patience: int = 4
     seed: int = 1
     precision: str = "bfloat16"
+    symmetry: str = "C1"
 
 
 @dataclass(frozen=True)
