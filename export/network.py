@@ -51,7 +51,8 @@ def _safe_precision(x: Tensor) -> AbstractContextManager[object]:
     memory that nobody wrote to, where a volume has two voxels a side.
     """
     if x.device.type == "cpu" and x.shape[-1] <= SMALLEST_IN_BFLOAT16:
-        return torch.autocast("cpu", enabled=False)
+        single: AbstractContextManager[object] = torch.autocast("cpu", enabled=False)
+        return single
     return nullcontext()
 
 

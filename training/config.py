@@ -211,13 +211,15 @@ class Config:
     run: Run = Run()
 
 
-def read_config(path: Path) -> Config:
+def read_config(path: Path, data: str | None = None) -> Config:
     """Read and check a configuration file.
 
     Parameters
     ----------
     path : Path
         TOML; paths in it are relative to the working folder.
+    data : str, optional
+        Folder of prepared volumes, in place of the file's.
 
     Returns
     -------
@@ -232,6 +234,8 @@ def read_config(path: Path) -> Config:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path} is no readable TOML file: {error}") from error
+    if data and isinstance(content.setdefault("run", {}), dict):
+        content["run"]["data"] = data
     return from_dict(content, str(path))
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import distributed
 
+from blush_onnx.errors import InputError
+
 
 @dataclass(frozen=True)
 class Team:
@@ -32,14 +34,18 @@ class Team:
         Parameters
         ----------
         device : str or None
-            Such as cuda or cpu; None: a card where there is one.
+            As of :func:`find_device`.
+
+        Raises
+        ------
+        InputError
+            PyTorch cannot compute on the device.
         """
-        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         size = int(os.environ.get("WORLD_SIZE", "1"))
         if size == 1:
-            return cls(0, 1, place)
+            return cls(0, 1, find_device(device))
+        place = find_device(device, card=int(os.environ["LOCAL_RANK"]))
         if place.type == "cuda":
-            place = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
             torch.cuda.set_device(place)
         distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
         return cls(distributed.get_rank(), size, place)
@@ -61,3 +67,33 @@ class Team:
         """Part from the others."""
         if self.size > 1:
             distributed.destroy_process_group()
+
+
+def find_device(name: str | None = None, card: int | None = None) -> torch.device:
+    """Name to device, tried by a number that is put there.
+
+    Parameters
+    ----------
+    name : str or None
+        Such as cuda or cpu; None: a card where there is one.
+    card : int, optional
+        The card that is this process's, instead of the first one or one that is named.
+
+    Raises
+    ------
+    InputError
+        No such device, or PyTorch cannot compute on it.
+    """
+    has_card = torch.cuda.is_available()
+    name = name or ("cuda" if has_card else "cpu")
+    try:
+        place = torch.device(name)
+        if place.type == "cuda" and card is not None:
+            place = torch.device("cuda", card)
+        float(torch.zeros(1, device=place))
+    except (RuntimeError, AssertionError) as error:  # the latter where CUDA was not compiled in
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"device {name!r} cannot be used: {reason}; give {'cuda or ' if has_card else ''}cpu"
+        ) from error
+    return place

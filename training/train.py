@@ -8,7 +8,6 @@ the official layout), ``metrics.csv``, ``validation.png`` and TensorBoard's even
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import math
 import time
@@ -54,10 +53,8 @@ def train(
     device: str | None,
 ) -> None:
     """Train a model as the TOML file CONFIG says."""
-    config = read_config(config_file)
-    if data:
-        config = dataclasses.replace(config, run=dataclasses.replace(config.run, data=data))
-    run(config, output, stop_after=stop_after, device=device)
+    weights = run(read_config(config_file, data), output, stop_after=stop_after, device=device)
+    click.echo(weights)
 
 
 def run(

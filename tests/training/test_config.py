@@ -11,6 +11,14 @@ CONFIGS = Path(__file__).parent.parent.parent / "training" / "configs"
 MINIMAL = {"run": {"data": "volumes"}, "optimiser": {"steps": 10}}
 
 
+def test_the_data_may_be_named_beside_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("[optimiser]\nsteps = 1\n")
+    with pytest.raises(InputError, match="data is missing"):
+        read_config(path)
+    assert read_config(path, "volumes").run.data == "volumes"
+
+
 def test_defaults_are_the_official_network() -> None:
     config = from_dict(MINIMAL, "test")
     assert config.model.widths == OFFICIAL_WIDTHS

@@ -19,6 +19,8 @@ from training.prepare.structures import Atoms
 from training.sources import read_model
 
 GATE_FAILED = 3
+FINEST = 3.0
+"""Å: two voxels."""
 ROWS = {
     "score": "score (geometric mean)",
     "error": "squared error to the truth",
@@ -70,12 +72,9 @@ def evaluate(
     """
     if not models and not filters:
         raise click.UsageError("name a MODEL")
+    wanted, threads = read_resolutions(resolutions), denoisers.threads()
     chosen = _chosen(read_atoms(source, (split,)), only, without)
-    try:
-        wanted = [float(r) for r in resolutions.split(",")]
-    except ValueError as error:
-        raise click.UsageError(f"--resolutions {resolutions}: numbers with commas") from error
-    judged = Judged(_named(models), filters, repeats, 1 if jobs > 1 else denoisers.threads())
+    judged = Judged(_named(models), filters, repeats, 1 if jobs > 1 else threads)
     output.mkdir(parents=True, exist_ok=True)
     rows, curves = judge(judged, cases.plan(chosen, wanted, largest_box), jobs)
     noise = judge_noise(judged)
@@ -93,6 +92,26 @@ def evaluate(
         plot_curves(curves, output / "curves.png")
     if models and failures[judged.models[0][0]]:
         raise SystemExit(GATE_FAILED)
+
+
+def read_resolutions(text: str) -> list[float]:
+    """Numbers with commas between, Å.
+
+    Raises
+    ------
+    UsageError
+        One is none, is finer than the voxels show, or leaves no shell beyond the 15 Å from
+        which maps with random phases are judged.
+    """
+    try:
+        found = [float(each) for each in text.split(",")]
+    except ValueError as error:
+        raise click.UsageError(f"--resolutions {text}: numbers with commas between") from error
+    if not all(FINEST <= each <= cases.OUTSIDE_RESOLUTION for each in found):
+        raise click.UsageError(
+            f"--resolutions {text}: from {FINEST:g} to {cases.OUTSIDE_RESOLUTION:g} Å"
+        )
+    return found
 
 
 def _named(models: tuple[str, ...]) -> tuple[tuple[str, str], ...]:

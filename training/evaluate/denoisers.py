@@ -8,12 +8,14 @@ import numpy as np
 
 from blush_onnx import Denoiser, fourier
 from blush_onnx.engines.base import EngineSettings
+from blush_onnx.errors import InputError
 from blush_onnx.fourier import Volume
 from blush_onnx.models import Model
 from training.evaluate.cases import Case
 from training.evaluate.scores import Denoise, Result
 
 STRIDE = 32
+THREADS = "BLUSH_TRAINING_THREADS"
 
 
 def network(model: Model, threads: int | None = None) -> Denoise:
@@ -52,6 +54,20 @@ FILTERS: dict[str, Denoise] = {"identity": identity, "gaussian": gaussian, "wien
 
 
 def threads() -> int | None:
-    """``$BLUSH_TRAINING_THREADS``, to leave processors to others; None: all."""
-    value = os.environ.get("BLUSH_TRAINING_THREADS")
-    return int(value) if value else None
+    """``$BLUSH_TRAINING_THREADS``, to leave processors to others; None: all.
+
+    Raises
+    ------
+    InputError
+        It is no number of at least 1.
+    """
+    value = os.environ.get(THREADS)
+    if not value:
+        return None
+    try:
+        number = int(value)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise InputError(f"{THREADS}={value}: give a number of threads, at least 1")
+    return number

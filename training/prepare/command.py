@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 import blush_onnx
-from blush_onnx.errors import BlushError, InputError
+from blush_onnx.errors import BlushError, InputError, OutputError
 from blush_onnx.machine import available_cpus
 from training.prepare import dataset, emdb, half_maps, simulate, structures
 from training.prepare.half_maps import PairOfFiles
@@ -63,13 +63,17 @@ def prepare(
     """
     if source is None and emdb_list is None and not pairs:
         raise click.UsageError("give --structures, --emdb or --half-maps")
+    if pack and source is None:
+        raise click.UsageError("--pack needs --structures")
+    if pack and output.suffix != ".npz":
+        raise click.UsageError(f"--pack writes one file: name it {output}.npz")
     start = time.monotonic()
+    _make_folder(output.parent if pack else output)
     atoms = read_atoms(source, splits, largest_diameter) if source else []
     if pack:
         count = structures.pack(atoms, output)
         click.echo(f"{count} structures in {output}, {output.stat().st_size / 1e6:.1f} MB")
         return
-    output.mkdir(parents=True, exist_ok=True)
     settings = simulate.Settings(largest_box=largest_box)
     work = [(each, seed + view) for view in range(views) for each in atoms]
     simulated = [(output, part, settings) for part in _parts(work)]
@@ -113,6 +117,13 @@ def read_atoms(
             "without one all are for training"
         )
     return chosen
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be a folder: {error.strerror}") from error
 
 
 Job = tuple[Path, list[tuple[structures.Atoms, int]], simulate.Settings]

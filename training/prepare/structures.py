@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blush_onnx.errors import InputError
+from training.prepare.dataset import SPLITS
 
 MANIFEST = "manifest.tsv"
 SUFFIXES = (".cif", ".cif.gz", ".pdb", ".pdb.gz", ".ent", ".ent.gz")
@@ -137,7 +138,7 @@ def read_folder(folder: Path, largest_diameter: float = np.inf) -> Iterator[Atom
     Raises
     ------
     InputError
-        The folder holds no structures, or one is unreadable.
+        The folder holds no structures, or one or the manifest is unreadable.
     """
     files = {
         path.name.split(".")[0]: path
@@ -235,5 +236,17 @@ def unpack(path: Path) -> list[Atoms]:
 def _read_manifest(path: Path) -> dict[str, dict[str, str]]:
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8") as stream:
-        return {row["pdb"]: row for row in csv.DictReader(stream, delimiter="\t")}
+    try:
+        # Spreadsheets put a byte order mark before the first column's name.
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            rows = {row["pdb"]: row for row in csv.DictReader(stream, delimiter="\t")}
+    except KeyError as error:
+        raise InputError(
+            f"{path} has no column pdb: its first line names the columns, with tabs between"
+        ) from error
+    except (ValueError, csv.Error) as error:
+        raise InputError(f"{path} is not a table with tabs between: {error}") from error
+    for name, row in rows.items():
+        if (split := row.get("split") or "train") not in SPLITS:
+            raise InputError(f"{path}: {name} has the split {split!r}, not {', '.join(SPLITS)}")
+    return rows
