@@ -182,7 +182,8 @@ def make_default(output: Path) -> None:
 
 @click.command(
     epilog="Example: python -m export blush.ckpt --output models/mine --licence MIT "
-    "--training 'how it was made' --default"
+    "--training 'how it was made' --default",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.argument("checkpoint", type=_PATH)
 @click.option("--output", required=True, type=_PATH, help="The model's folder.")

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
 import logging
 import threading
 from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from blush_onnx.errors import InputError
+from tests.conftest import write_mrc
 from training.prepare import emdb
+from training.prepare.command import prepare
+from training.prepare.dataset import Dataset, TrainingPair
 
 
 class Server:
-    """Files by path; remembers the ranges it was asked for, and can break off."""
+    """Files by path; remembers the ranges it was asked for, and can break off.
+
+    A range is answered as the standard says: with the whole file where If-Range names another
+    one.
+    """
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.ranges: list[str | None] = []
         self.break_after: int | None = None
+        self.sends: tuple[str, ...] = ("ETag", "Last-Modified")
+        self.date = "Sat, 28 Nov 2026 07:00:00 GMT"
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -42,8 +54,13 @@ class Server:
             return
         wanted = request.headers.get("Range")
         self.ranges.append(wanted)
+        versions = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "Last-Modified": self.date}
+        if request.headers.get("If-Range", self.date) not in versions.values():
+            wanted = None
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
         request.send_response(206 if wanted else 200)
+        for name in self.sends:
+            request.send_header(name, versions[name])
         request.send_header("Content-Length", str(len(content) - start))
         request.end_headers()
         end = len(content) if self.break_after is None else self.break_after
@@ -76,9 +93,12 @@ def add(server: Server, number: str, resolution: str | None = "3.2", halves: int
         server.files[f"/files/{number}/{name}"] = name.encode() * 8000
 
 
-def run(server: Server, numbers: list[str], folder: Path) -> list[str]:
+def run(
+    server: Server, numbers: list[str], folder: Path, failed: list[str] | None = None
+) -> list[str]:
     found = emdb.pairs(
-        numbers, folder, entry_address=server.address + "/entry/{number}",
+        numbers, folder, [] if failed is None else failed,
+        entry_address=server.address + "/entry/{number}",
         file_address=server.address + "/files/{number}/{file}",
     )
     return [pair.name for pair in found]
@@ -105,15 +125,24 @@ def test_the_papers_rules(
 ) -> None:
     add(server, "2000", resolution, halves)
     add(server, "3000")
+    failed: list[str] = []
     with caplog.at_level(logging.WARNING):
-        assert run(server, ["2000", "3000"], tmp_path) == ["EMD-3000"]
+        assert run(server, ["2000", "3000"], tmp_path, failed) == ["EMD-3000"]
+    assert "EMD-2000 is left out: " in caplog.text
     assert why in caplog.text
+    assert failed == []
 
 
-def test_a_broken_download_goes_on_where_it_ended(server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("sends", [("ETag", "Last-Modified"), ("Last-Modified",)])
+def test_a_broken_download_goes_on_where_it_ended(
+    server: Server, tmp_path: Path, sends: tuple[str, ...]
+) -> None:
     add(server, "5000")
+    server.sends = sends
     server.break_after = 150_000
-    assert run(server, ["5000"], tmp_path) == []
+    failed: list[str] = []
+    assert run(server, ["5000"], tmp_path, failed) == []
+    assert failed == ["5000"]
     (partial,) = tmp_path.glob("*.part")
     assert partial.stat().st_size == 2 * emdb.CHUNK
     server.break_after = None
@@ -121,6 +150,22 @@ def test_a_broken_download_goes_on_where_it_ended(server: Server, tmp_path: Path
     assert f"bytes={2 * emdb.CHUNK}-" in server.ranges
     name = "emd_5000_half_map_1.map.gz"
     assert (tmp_path / name).read_bytes() == server.files[f"/files/5000/{name}"]
+    assert not [*tmp_path.glob("*.part"), *tmp_path.glob("*.version")]
+
+
+@pytest.mark.parametrize("sends", [("ETag",), ("Last-Modified",), ()])
+def test_a_part_is_not_joined_to_a_file_that_changed_meanwhile(
+    server: Server, tmp_path: Path, sends: tuple[str, ...]
+) -> None:
+    add(server, "5000")
+    server.sends = sends
+    server.break_after = 150_000
+    assert run(server, ["5000"], tmp_path) == []
+    path = "/files/5000/emd_5000_half_map_1.map.gz"
+    server.files[path] = server.files[path][::-1]
+    server.break_after, server.date = None, "Sat, 28 Nov 2026 08:00:00 GMT"
+    assert run(server, ["5000"], tmp_path) == ["EMD-5000"]
+    assert (tmp_path / Path(path).name).read_bytes() == server.files[path]
 
 
 def test_a_file_that_changed_on_the_server_is_not_taken(
@@ -137,9 +182,39 @@ def test_a_file_that_changed_on_the_server_is_not_taken(
     assert not path.exists()
 
 
-def test_an_unknown_entry_is_left_out(server: Server, tmp_path: Path) -> None:
+def test_an_unknown_entry_fails_and_the_others_come(server: Server, tmp_path: Path) -> None:
     add(server, "7000")
-    assert run(server, ["9999", "7000"], tmp_path) == ["EMD-7000"]
+    failed: list[str] = []
+    assert run(server, ["9999", "7000"], tmp_path, failed) == ["EMD-7000"]
+    assert failed == ["9999"]
+
+
+def test_the_command_writes_what_came_and_says_what_did_not(
+    server: Server, toy_pair: TrainingPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    add(server, "7000")
+    for k, half in enumerate((toy_pair.half_1, toy_pair.half_2), 1):
+        path = write_mrc(tmp_path / "half.mrc", half, 1.5)
+        server.files[f"/files/7000/emd_7000_half_map_{k}.map.gz"] = gzip.compress(path.read_bytes())
+    monkeypatch.setattr(emdb, "pairs", partial(
+        emdb.pairs, entry_address=server.address + "/entry/{number}",
+        file_address=server.address + "/files/{number}/{file}",
+    ))
+    (tmp_path / "list").write_text("9999\n7000\n")
+    arguments = [
+        str(tmp_path / "data"), "--emdb", str(tmp_path / "list"),
+        "--downloads", str(tmp_path / "downloads"),
+    ]
+    with pytest.raises(InputError, match="^1 download failed: run the command again to go on$"):
+        prepare.main(arguments, standalone_mode=False)
+    assert "1 pairs in" in capsys.readouterr().out
+    (record,) = Dataset(tmp_path / "data").records
+    assert (record.name, record.licence) == ("EMD-7000", emdb.LICENCE)
+    server.files.clear()
+    (tmp_path / "list").write_text("9999\n9998\n")
+    with pytest.raises(InputError, match="no training volumes were made.*: 2 downloads failed"):
+        prepare.main(arguments, standalone_mode=False)
 
 
 def test_lists_have_comments_and_only_ids(tmp_path: Path) -> None:

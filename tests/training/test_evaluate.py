@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import os
@@ -7,10 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 
 from blush_onnx import masks
+from blush_onnx.errors import InputError
 from blush_onnx.fourier import Volume
 from blush_onnx.half_map_checks import radial_power
 from tests.conftest import TINY_CHECKPOINT
@@ -205,6 +208,9 @@ def test_the_command_writes_table_rows_and_curves(tmp_path: Path) -> None:
     # What the tiny network does with random phases decides between 0 and 3.
     assert done.returncode in (0, 3), done.stderr
     assert "| squared error to the truth | 1.000 |" in done.stdout
+    # Filters know what is noise and are not repeated: they count as 1, or not at all.
+    assert "| power left of pure noise | 1.000 | 1.000 | 1.000 |" in done.stdout
+    assert "| largest error in 5 repeats over the first |  |  |  |  |" in done.stdout
     content = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert list(content["summary"]) == ["identity", "gaussian", "wiener", "tiny"]
     assert "tiny" in content["gate"]
@@ -212,6 +218,18 @@ def test_the_command_writes_table_rows_and_curves(tmp_path: Path) -> None:
     assert content["summary"]["tiny"]["score"] > 0
     assert (tmp_path / "out" / "cases.csv").read_text().count("\n") == 1 + 2 * 4
     assert (tmp_path / "out" / "curves.png").stat().st_size > 1000
+    with (tmp_path / "out" / "fsc.csv").open(newline="") as stream:
+        shells = list(csv.DictReader(stream))
+    assert len(shells) == 2 * 4 * 32  # two cases of 64 voxels, four that are judged
+    same = [row for row in shells if row["model"] == "identity"]
+    assert all(row["before"] == row["after"] for row in same)
+    mine = [row for row in shells if (row["model"], row["resolution"]) == ("tiny", "5")]
+    assert [float(row["angstrom"]) for row in mine[:2]] == [96, 48]
+    with (tmp_path / "out" / "cases.csv").open(newline="") as stream:
+        (case,) = [r for r in csv.DictReader(stream)
+                   if (r["model"], r["resolution"]) == ("tiny", "5")]
+    up_to = [float(row["after"]) for row in mine if float(row["angstrom"]) > 4.95]
+    assert np.mean(up_to) == pytest.approx(float(case["fsc_after"]), rel=1e-4)
 
 
 def test_several_processes_judge_alike() -> None:
@@ -236,3 +254,21 @@ def test_a_split_without_structures_is_an_error(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("Error: ")
     assert "held_out" in done.stderr
+
+
+@pytest.mark.parametrize("text", ["0", "5,nan", "inf", "-5", "2.9", "20", "5;8", ""])
+def test_resolutions_that_cannot_be_judged_are_a_usage_error(text: str) -> None:
+    with pytest.raises(click.UsageError, match="--resolutions"):
+        command.read_resolutions(text)
+    assert command.read_resolutions("3, 5.5,15") == [3.0, 5.5, 15.0]
+
+
+@pytest.mark.parametrize("value", ["two", "0", "-1", "1.5"])
+def test_threads_that_are_no_number_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv(denoisers.THREADS, value)
+    with pytest.raises(InputError, match=f"BLUSH_TRAINING_THREADS={value}: give a number"):
+        denoisers.threads()
+    monkeypatch.setenv(denoisers.THREADS, "2")
+    assert denoisers.threads() == 2

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import importlib
+
+import click
 import pytest
 
 from tests.python_without import run_python
@@ -31,3 +34,24 @@ def test_the_overview_needs_neither() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "finetune" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["prepare", "evaluate"])
+def test_every_option_says_what_it_is(command: str) -> None:
+    module = pytest.importorskip(f"training.{command}.command")
+    options = [p for p in getattr(module, command).params if isinstance(p, click.Option)]
+    assert len(options) > 8
+    assert [option.name for option in options if not option.help] == []
+
+
+def test_a_model_may_be_left_away_where_help_says_so() -> None:
+    evaluate = pytest.importorskip("training.evaluate.command").evaluate
+    with click.Context(evaluate, info_name="evaluate") as context:
+        assert evaluate.get_usage(context).endswith("[OPTIONS] [MODEL]...")
+
+
+def test_export_has_the_short_help_too(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch")
+    main = importlib.import_module("export.__main__").main
+    main.main(["-h"], standalone_mode=False)
+    assert "Export a CHECKPOINT" in capsys.readouterr().out

@@ -41,25 +41,28 @@ ROWS = {
 
 
 @click.command()
-@click.argument("models", metavar="MODEL...", nargs=-1)
+@click.argument("models", metavar="[MODEL]...", nargs=-1)
 @click.option("--structures", "source", required=True,
               type=click.Path(path_type=Path, exists=True),
-              help="Folder of structures or a pack; the split held_out is taken.")
+              help="Folder of structures with a manifest.tsv, or a pack.")
 @click.option("--split", type=click.Choice(("held_out", "validation")), default="held_out",
-              show_default=True)
+              show_default=True, help="Structures of this split.")
 @click.option("--only", help="These structures alone, names with commas between.")
 @click.option("--without", help="Not these structures.")
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False),
-              default=Path("evaluation"), show_default=True)
-@click.option("--resolutions", default="3.5,5,8", show_default=True, help="Å.")
+              default=Path("evaluation"), show_default=True, help="Folder of the results.")
+@click.option("--resolutions", default="3.5,5,8", show_default=True,
+              help="Of the inputs, 3 to 15 Å, with commas between.")
 @click.option("--largest-box", type=click.IntRange(64), default=144, show_default=True,
               help="Voxels of 1.5 Å.")
 @click.option("--filters/--no-filters", default=True, show_default=True,
               help="Judge the identity, a Gaussian and a Wiener filter too.")
-@click.option("--repeats/--no-repeats", default=True, show_default=True)
+@click.option("--repeats/--no-repeats", default=True, show_default=True,
+              help="Let each MODEL denoise its own output too, four times.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True,
               help="Processes; more than one leave one thread to each.")
-@click.option("--plot/--no-plot", default=True, show_default=True)
+@click.option("--plot/--no-plot", default=True, show_default=True,
+              help="Draw curves.png, the mean FSC with the truth.")
 def evaluate(
     models: tuple[str, ...], source: Path, split: str, only: str | None, without: str | None,
     output: Path, resolutions: str, largest_box: int, filters: bool, repeats: bool, jobs: int,
@@ -67,8 +70,9 @@ def evaluate(
 ) -> None:
     """Judge each MODEL (a name, folder, .onnx or checkpoint) against known truth.
 
-    Writes cases.csv, summary.json, table.md and curves.png into the output folder. Ends
-    with status 3 if the first MODEL fails the gate.
+    Writes cases.csv, fsc.csv, summary.json, table.md and curves.png into the output folder.
+    Ends with status 3 if the first MODEL fails the gate; without a MODEL the filters alone are
+    judged.
     """
     if not models and not filters:
         raise click.UsageError("name a MODEL")
@@ -85,6 +89,7 @@ def evaluate(
     failures = {name: gate(table[name]) for name, _ in judged.models}
     text = markdown(table) + "\n\n" + gate_in_words(failures)
     _write(output, rows, {"summary": table, "gate": failures}, text)
+    _write_table(output / "fsc.csv", by_shell(curves))
     click.echo(text)
     if plot:
         from training.evaluate.plot import plot_curves
@@ -162,6 +167,24 @@ def markdown(table: dict[str, Scores]) -> str:
     return "\n".join(lines)
 
 
+def by_shell(curves: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Curves of :func:`training.evaluate.judge.judge` as rows, one a shell.
+
+    ``resolution`` is the input's and ``angstrom`` the shell's.
+    """
+    return [
+        {
+            "model": curve["model"], "structure": curve["structure"],
+            "resolution": curve["resolution"], "shell": shell,
+            "angstrom": curve["side"] * curve["voxel_size"] / shell,
+            "before": before, "after": after,
+        }
+        for curve in curves
+        for shell, (before, after) in enumerate(zip(curve["before"], curve["after"], strict=True))
+        if shell
+    ]
+
+
 def _chosen(structures: list[Atoms], only: str | None, without: str | None) -> list[Atoms]:
     if only:
         wanted = {name.strip() for name in only.split(",")}
@@ -177,14 +200,18 @@ def _chosen(structures: list[Atoms], only: str | None, without: str | None) -> l
 def _write(
     output: Path, rows: list[dict[str, Any]], summary: dict[str, Any], text: str
 ) -> None:
+    _write_table(output / "cases.csv", rows)
+    content = json.dumps(summary, indent=1, allow_nan=False)
+    (output / "summary.json").write_text(content + "\n", encoding="utf-8")
+    (output / "table.md").write_text(text + "\n", encoding="utf-8")
+
+
+def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    with (output / "cases.csv").open("w", newline="", encoding="utf-8") as stream:
+    with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, columns, restval="")
         writer.writeheader()
         for row in rows:
             writer.writerow(
                 {k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()}
             )
-    content = json.dumps(summary, indent=1, allow_nan=False)
-    (output / "summary.json").write_text(content + "\n", encoding="utf-8")
-    (output / "table.md").write_text(text + "\n", encoding="utf-8")

@@ -63,7 +63,7 @@ def judge(
     rows : list of dict
         model, structure, resolution and the scores of each.
     curves : list of dict
-        model, resolution and the masked FSC before and after, of each.
+        model, structure, resolution and the masked FSC before and after, of each.
     """
     rows: list[Row] = []
     curves: list[Row] = []
@@ -97,14 +97,14 @@ def judge_case(judged: Judged, request: Request) -> tuple[list[Row], list[Row]]:
         }
         found, both = scores.score_case(case, denoise, repeats=judged.repeats and not is_filter)
         row |= found
-        if is_filter:
+        if is_filter and judged.repeats:
             row["repeats"] = 1.0
         row |= scores.score_sharpened(case, denoise)
         row |= scores.score_phase_randomised(case, denoise)
         rows.append(row)
         curves.append(
-            {"model": name, "resolution": case.resolution, "voxel_size": case.voxel_size,
-             "side": case.mask.shape[0], **both}
+            {"model": name, "structure": case.name, "resolution": case.resolution,
+             "voxel_size": case.voxel_size, "side": case.mask.shape[0], **both}
         )
     return rows, curves
 

@@ -26,6 +26,7 @@ from training.finetune.tune import Settings, Tuned, apply, tune, volume_of, whol
 from training.prepare.dataset import TrainingPair
 from training.prepare.half_maps import PairOfFiles, read_pair
 from training.sources import read_model
+from training.team import find_device
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 NOT_INDEPENDENT = (
@@ -79,7 +80,7 @@ def finetune(
         minutes=minutes, steps=steps, learning_rate=learning_rate, seed=seed,
         precision=precision, symmetry=symmetry,
     )
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = find_device(device)
     click.echo(f"half-maps: {pair.resolution:.1f} Å, {pair.mask.shape[0]} voxels of "
                f"{pair.voxel_size:.3f} Å")
     report, tuned = tune_pair(source, pair, settings, place)

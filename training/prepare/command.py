@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -31,10 +32,19 @@ RECIPE = 2
               help="Simulate from this folder of mmCIF or PDB files, or from a pack.")
 @click.option("--emdb", "emdb_list", type=FILE,
               help="Download the half-maps of this list of EMDB ids, one a line.")
-@click.option("--downloads", type=FOLDER, default=Path("emdb-downloads"), show_default=True)
+@click.option("--downloads", type=FOLDER, default=Path("emdb-downloads"), show_default=True,
+              help="Folder that --emdb downloads to and takes from again.")
 @click.option("--half-maps", "pairs", type=(FILE, FILE), multiple=True, metavar="HALF1 HALF2",
               help="Take this pair; may be given more than once.")
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
+@click.option("--mask", "masks", type=FILE, multiple=True,
+              help="Around what is ordered in the pair of --half-maps, once for each of them and "
+              "in their order.  [default: found in the maps]")
+@click.option("--validation-share", type=click.FloatRange(0, 1), default=0, show_default=True,
+              help="Of the real pairs, to watch a training by; a pair's name decides, so the same "
+              "ones again.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True,
+              help="Of what is drawn. View v of a structure, from 0, is drawn with seed + v: "
+              "seeds closer than --views have views in common.")
 @click.option("--views", type=click.IntRange(1), default=1, show_default=True,
               help="Pairs to simulate from each structure.")
 @click.option("--largest-diameter", type=click.FloatRange(20), default=400, show_default=True,
@@ -42,7 +52,11 @@ RECIPE = 2
 @click.option("--largest-box", type=click.IntRange(64), default=192, show_default=True,
               help="Voxels of 1.5 Å.")
 @click.option("--split", "splits", multiple=True, type=click.Choice(dataset.SPLITS),
-              default=("train", "validation"), show_default=True)
+              default=("train", "validation"), show_default=True,
+              help="Simulate from structures of this split; may be given more than once.")
+@click.option("--licence", default=structures.UNKNOWN, show_default=True, metavar="TEXT",
+              help="Of your own structures and half-maps, one line for the manifest; what comes "
+              "from the PDB or the EMDB is CC0.")
 @click.option("--jobs", type=click.IntRange(1), help="Processes.  [default: one a core]")
 @click.option("--pack", is_flag=True,
               help="Only write the structures' atoms into OUTPUT, a small .npz file that serves "
@@ -53,9 +67,9 @@ RECIPE = 2
               help="A real map to show on it; may be given more than once.")
 def prepare(
     output: Path, source: Path | None, emdb_list: Path | None, downloads: Path,
-    pairs: tuple[tuple[Path, Path], ...], seed: int, views: int, largest_diameter: float,
-    largest_box: int, splits: tuple[str, ...], jobs: int | None, pack: bool,
-    sheet: Path | None, beside: tuple[Path, ...],
+    pairs: tuple[tuple[Path, Path], ...], masks: tuple[Path, ...], validation_share: float,
+    seed: int, views: int, largest_diameter: float, largest_box: int, splits: tuple[str, ...],
+    licence: str, jobs: int | None, pack: bool, sheet: Path | None, beside: tuple[Path, ...],
 ) -> None:
     """Make training volumes at 1.5 Å a voxel in the folder OUTPUT.
 
@@ -63,13 +77,11 @@ def prepare(
     """
     if source is None and emdb_list is None and not pairs:
         raise click.UsageError("give --structures, --emdb or --half-maps")
-    if pack and source is None:
-        raise click.UsageError("--pack needs --structures")
-    if pack and output.suffix != ".npz":
-        raise click.UsageError(f"--pack writes one file: name it {output}.npz")
+    _check_usage(output, source, pairs, masks, pack)
     start = time.monotonic()
     _make_folder(output.parent if pack else output)
     atoms = read_atoms(source, splits, largest_diameter) if source else []
+    atoms = [_licensed(each, licence) for each in atoms]
     if pack:
         count = structures.pack(atoms, output)
         click.echo(f"{count} structures in {output}, {output.stat().st_size / 1e6:.1f} MB")
@@ -79,22 +91,53 @@ def prepare(
     simulated = [(output, part, settings) for part in _parts(work)]
     _run(simulated, jobs or available_cpus())
     keys = [key_of_job(job) for job in simulated]
-    for files in _real_pairs(emdb_list, downloads, pairs):
-        keys += _write_real(output, files)
+    failed: list[str] = []
+    downloaded = emdb.pairs(emdb.read_list(emdb_list), downloads, failed) if emdb_list else ()
+    for files in itertools.chain(downloaded, _own_pairs(pairs, masks, licence)):
+        split = structures.split_of(files.name, "train", validation_share)
+        keys += _write_real(output, dataclasses.replace(files, split=split))
+    if failed and not keys:
+        raise InputError(f"no training volumes were made in {output}: {_in_words(failed)}")
     made = dataset.write_manifest(output, keys, {
         "blush_onnx": blush_onnx.__version__, "numpy": np.__version__, "seed": seed,
         "views": views, "settings": dataclasses.asdict(settings),
     })
     size = sum(dataset.shard_path(output, key).stat().st_size for key in keys)
     click.echo(
-        f"{len(made.records)} pairs in {output}, {size / 1e9:.2f} GB, "
-        f"{time.monotonic() - start:.0f} s"
+        f"{len(made.records)} pairs in {output}, {len(made.of_split('validation'))} of them for "
+        f"validation, {size / 1e9:.2f} GB, {time.monotonic() - start:.0f} s"
     )
     if sheet is not None:
         from training.prepare.pictures import contact_sheet
 
         contact_sheet(made, beside, sheet)
         click.echo(sheet)
+    if failed:
+        raise InputError(_in_words(failed))
+
+
+def _check_usage(
+    output: Path, source: Path | None, pairs: tuple[tuple[Path, Path], ...],
+    masks: tuple[Path, ...], pack: bool,
+) -> None:
+    if masks and len(masks) != len(pairs):
+        raise click.UsageError(
+            f"{len(masks)} --mask for {len(pairs)} --half-maps: give one for each, or none"
+        )
+    if pack and source is None:
+        raise click.UsageError("--pack needs --structures")
+    if pack and (output.suffix != ".npz" or output.is_dir()):
+        raise click.UsageError("--pack writes one file: give OUTPUT a name that ends in .npz")
+
+
+def _licensed(atoms: structures.Atoms, licence: str) -> structures.Atoms:
+    known = atoms.licence != structures.UNKNOWN
+    return atoms if known else dataclasses.replace(atoms, licence=licence)
+
+
+def _in_words(failed: list[str]) -> str:
+    downloads = "1 download" if len(failed) == 1 else f"{len(failed)} downloads"
+    return f"{downloads} failed: run the command again to go on"
 
 
 def read_atoms(
@@ -132,7 +175,10 @@ Job = tuple[Path, list[tuple[structures.Atoms, int]], simulate.Settings]
 def key_of_job(job: Job) -> str:
     """Name of the shard of a job: the same for the same structures, seeds and settings."""
     _, part, settings = job
-    names = [(a.name, len(a.elements), a.split, a.cluster, seed) for a, seed in part]
+    names = [
+        (a.name, len(a.elements), a.split, a.cluster, a.source, a.licence, seed)
+        for a, seed in part
+    ]
     return dataset.key_of([RECIPE, names, dataclasses.asdict(settings)])
 
 
@@ -166,20 +212,29 @@ def _run(jobs: list[Job], processes: int) -> None:
             bar.update(count)
 
 
-def _real_pairs(
-    emdb_list: Path | None, downloads: Path, pairs: tuple[tuple[Path, Path], ...]
-) -> Iterator[PairOfFiles]:
-    if emdb_list is not None:
-        yield from emdb.pairs(emdb.read_list(emdb_list), downloads)
-    for first, second in pairs:
-        yield PairOfFiles(first.name.split(".")[0], first, second)
+def _own_pairs(
+    pairs: tuple[tuple[Path, Path], ...], masks: tuple[Path, ...], licence: str
+) -> list[PairOfFiles]:
+    """Named after their first files, and where that is not enough after the folders too."""
+    names = list({first.resolve(): first.name.split(".")[0] for first, _ in pairs}.values())
+
+    def name_of(first: Path) -> str:
+        name = first.name.split(".")[0]
+        return name if names.count(name) == 1 else f"{first.resolve().parent.name}/{name}"
+
+    return [
+        PairOfFiles(
+            name_of(first), first, second, mask, f"{first.name}, {second.name}", licence
+        )
+        for (first, second), mask in zip(pairs, masks or (None,) * len(pairs), strict=True)
+    ]
 
 
 def _write_real(output: Path, files: PairOfFiles) -> list[str]:
     """Write one real pair as a shard; its key, or nothing where it is not fit."""
     paths = [path for path in (files.half_1, files.half_2, files.mask) if path is not None]
     stamps = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime) for path in paths]
-    key = dataset.key_of([RECIPE, files.name, stamps])
+    key = dataset.key_of([RECIPE, files.name, stamps, files.source, files.licence, files.split])
     if dataset.is_written(output, key):
         return [key]
     try:

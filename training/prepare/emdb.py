@@ -121,6 +121,9 @@ def why_not(entry: Entry, worst_resolution: float = WORST_RESOLUTION) -> str | N
 def download(url: str, path: Path, checksums: dict[str, str]) -> None:
     """Download a file, going on where an earlier attempt ended; check what is known of it.
 
+    It goes on only if the file on the server is still the same by its ETag, or its date where
+    it has none; else it starts again.
+
     Parameters
     ----------
     url : str
@@ -142,24 +145,15 @@ def download(url: str, path: Path, checksums: dict[str, str]) -> None:
             checksums.setdefault(path.name, _sha256(path))
             return
         path.unlink()
-    partial = path.with_name(path.name + ".part")
-    have = partial.stat().st_size if partial.exists() else 0
+    partial, version = (path.with_name(path.name + end) for end in (".part", ".version"))
     try:
-        # As it lies on the server: ranges are of the compressed file.
-        headers = {"Accept-Encoding": "identity"}
-        headers |= {"Range": f"bytes={have}-"} if have else {}
-        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
-            if answer.status_code != 416:  # 416: nothing is missing
-                answer.raise_for_status()
-                mode = "ab" if answer.status_code == 206 else "wb"
-                with partial.open(mode) as stream:
-                    for chunk in answer.iter_content(CHUNK):
-                        stream.write(chunk)
+        _fetch(url, partial, version)
     except requests.RequestException as error:
         raise InputError(f"{url}: the download failed, run again to go on: {error}") from error
     except OSError as error:
         raise OutputError(f"{partial} cannot be written: {error}") from error
     found = _sha256(partial)
+    version.unlink(missing_ok=True)
     if known not in (None, found):
         partial.unlink()
         raise InputError(f"{url}: SHA-256 {found}, {known} was recorded: it changed on the server")
@@ -167,9 +161,37 @@ def download(url: str, path: Path, checksums: dict[str, str]) -> None:
     partial.replace(path)
 
 
+def _fetch(url: str, partial: Path, version: Path) -> None:
+    """Complete a partial file; what it is a part of stands beside it."""
+    # As it lies on the server: ranges are of the compressed file.
+    headers = {"Accept-Encoding": "identity"}
+    same = version.read_text(encoding="utf-8") if version.is_file() else ""
+    if same and partial.is_file() and (have := partial.stat().st_size):
+        headers |= {"Range": f"bytes={have}-", "If-Range": same}
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+        if answer.status_code == 416:  # nothing is missing
+            return
+        answer.raise_for_status()
+        goes_on = answer.status_code == 206
+        if not goes_on:
+            partial.unlink(missing_ok=True)
+            version.write_text(_version(answer), encoding="utf-8")
+        with partial.open("ab") as stream:
+            for chunk in answer.iter_content(CHUNK):
+                stream.write(chunk)
+
+
+def _version(answer: requests.Response) -> str:
+    """What tells a file from a later one of its name; empty: nothing does."""
+    tag = answer.headers.get("ETag", "")
+    # Weak tags hold for files that only mean the same: no part may be joined by them.
+    return str(tag if tag.startswith('"') else answer.headers.get("Last-Modified", ""))
+
+
 def pairs(
-    numbers: list[str], folder: Path, worst_resolution: float = WORST_RESOLUTION,
-    entry_address: str = ENTRY_ADDRESS, file_address: str = FILE_ADDRESS,
+    numbers: list[str], folder: Path, failed: list[str],
+    worst_resolution: float = WORST_RESOLUTION, entry_address: str = ENTRY_ADDRESS,
+    file_address: str = FILE_ADDRESS,
 ) -> Iterator[PairOfFiles]:
     """Download the pairs of a list, one after the other; say why others are left out.
 
@@ -181,6 +203,8 @@ def pairs(
     numbers : list of str
     folder : Path
         Of the downloads.
+    failed : list of str
+        Gets the numbers of what did not come, as told from what the rules leave out.
     worst_resolution : float
         Å.
     entry_address, file_address : str
@@ -205,7 +229,8 @@ def pairs(
                 download(file_address.format(number=number, file=name), path, checksums)
                 files.append(path)
         except InputError as error:
-            logger.warning("EMD-%s is left out: %s", number, error)
+            logger.warning("EMD-%s failed: %s", number, error)
+            failed.append(number)
             continue
         finally:
             store.write_text(json.dumps(checksums, indent=1, sort_keys=True), encoding="utf-8")

@@ -49,14 +49,17 @@ class PairOfFiles:
         Around what is ordered; None: found in the maps.
     source, licence : str
         One line each.
+    split : str
+        train or validation.
     """
 
     name: str
     half_1: Path
     half_2: Path
     mask: Path | None = None
-    source: str = "local files"
+    source: str = "unknown"
     licence: str = "unknown"
+    split: str = "train"
 
 
 def read_pair(files: PairOfFiles, worst_resolution: float = 4.0) -> TrainingPair:
@@ -100,7 +103,7 @@ def read_pair(files: PairOfFiles, worst_resolution: float = 4.0) -> TrainingPair
     half_1, half_2, mask = (np.pad(each, around) for each in (*halves, mask))
     return TrainingPair(
         files.name, half_1, half_2, mask, None, grids.model_voxel_size, resolution, files.name,
-        "train", files.source, files.licence,
+        files.split, files.source, files.licence,
         {"box": list(first.data.shape), "voxel_size": first.voxel_size,
          "sha256": [first.sha256, second.sha256]},
     )

@@ -12,7 +12,7 @@ from scipy import fft
 from blush_onnx.fourier import Volume
 from training.prepare import density, noise, surroundings
 from training.prepare.dataset import TrainingPair
-from training.prepare.structures import PDB_LICENCE, Atoms
+from training.prepare.structures import Atoms
 
 Floats = npt.NDArray[np.float32]
 
@@ -96,7 +96,7 @@ def simulate(atoms: Atoms, seed: int, settings: Settings) -> TrainingPair:
     half_1, half_2 = _halves(clean, near, voxel_size, resolution, band, rng, notes)
     return TrainingPair(
         atoms.name, half_1, half_2, mask, clean, voxel_size, resolution, atoms.cluster,
-        atoms.split, f"simulated from PDB {atoms.name}", PDB_LICENCE, notes,
+        atoms.split, f"simulated from {atoms.source or atoms.name}", atoms.licence, notes,
     )
 
 

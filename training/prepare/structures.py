@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ PACKED_STEP = 0.02
 VALIDATION_SHARE = 0.04
 """Of the training clusters that are set aside to watch the training by."""
 PDB_LICENCE = "CC0-1.0 (wwPDB)"
+PDB_ID = re.compile(r"[1-9][a-z0-9]{3}|pdb_[a-z0-9]{8}", re.IGNORECASE)
+UNKNOWN = "unknown"
 
 Floats = npt.NDArray[np.float32]
 
@@ -48,6 +51,8 @@ class Atoms:
         Of similar sequences; never divided between splits.
     split : str
         train, validation or held_out.
+    source, licence : str
+        One line each; the source is the name where none is given.
     """
 
     name: str
@@ -58,6 +63,8 @@ class Atoms:
     membrane: bool
     cluster: str
     split: str
+    source: str = ""
+    licence: str = UNKNOWN
 
     @property
     def diameter(self) -> float:
@@ -66,7 +73,8 @@ class Atoms:
 
 
 def read_structure(
-    path: Path, *, membrane: bool = False, cluster: str = "", split: str = "train"
+    path: Path, *, membrane: bool = False, cluster: str = "", split: str = "train",
+    from_pdb: bool = False,
 ) -> Atoms:
     """Read one structure.
 
@@ -76,6 +84,8 @@ def read_structure(
         PDB or mmCIF, also .gz; its first model is taken.
     membrane, cluster, split
         See :class:`Atoms`; the cluster is the name where none is given.
+    from_pdb : bool
+        Whether it is the entry of the PDB that it is named after.
 
     Returns
     -------
@@ -115,6 +125,8 @@ def read_structure(
         membrane,
         cluster or name,
         split,
+        f"PDB {name}" if from_pdb else path.name,
+        PDB_LICENCE if from_pdb else UNKNOWN,
     )
 
 
@@ -122,7 +134,9 @@ def read_folder(folder: Path, largest_diameter: float = np.inf) -> Iterator[Atom
     """Read the structures of a folder, with its manifest.tsv where there is one.
 
     The manifest's columns pdb, cluster, split and membrane count; a few clusters of the
-    split ``train`` become ``validation``, always the same ones.
+    split ``train`` become ``validation``, always the same ones. What it names by a PDB id is
+    taken for that entry of the PDB, anything else for somebody's own file. Capital letters
+    make no difference.
 
     Parameters
     ----------
@@ -148,24 +162,25 @@ def read_folder(folder: Path, largest_diameter: float = np.inf) -> Iterator[Atom
         raise InputError(f"{folder} holds no structures ({', '.join(SUFFIXES)})")
     rows = _read_manifest(folder / MANIFEST)
     for name, path in files.items():
-        row = rows.get(name, {})
+        row = rows.get(name.lower(), {})
         cluster = row.get("cluster") or name
         atoms = read_structure(
             path,
             membrane=row.get("membrane") == "membrane",
             cluster=cluster,
             split=split_of(cluster, row.get("split") or "train"),
+            from_pdb=bool(row) and PDB_ID.fullmatch(name) is not None,
         )
         if atoms.diameter <= largest_diameter:
             yield atoms
 
 
-def split_of(cluster: str, split: str) -> str:
+def split_of(cluster: str, split: str, validation_share: float = VALIDATION_SHARE) -> str:
     """Split of a cluster: a fixed few of the training ones are for validation."""
     if split != "train":
         return split
     number = int.from_bytes(hashlib.sha256(cluster.encode()).digest()[:4], "big") / 2**32
-    return "validation" if number < VALIDATION_SHARE else "train"
+    return "validation" if number < validation_share else "train"
 
 
 def pack(structures: Iterable[Atoms], path: Path) -> int:
@@ -189,6 +204,8 @@ def pack(structures: Iterable[Atoms], path: Path) -> int:
         names=np.array([a.name for a in chosen]),
         clusters=np.array([a.cluster for a in chosen]),
         splits=np.array([a.split for a in chosen]),
+        sources=np.array([a.source for a in chosen]),
+        licences=np.array([a.licence for a in chosen]),
         membranes=np.array([a.membrane for a in chosen]),
         counts=np.array([len(a.elements) for a in chosen]),
         # Differences along a chain are small numbers and compress well.
@@ -215,6 +232,9 @@ def unpack(path: Path) -> list[Atoms]:
         with np.load(path, allow_pickle=False) as stored:
             data = {name: stored[name] for name in stored.files}
         ends = np.cumsum(data["counts"])
+        # The first packs had neither.
+        data.setdefault("sources", data["names"])
+        data.setdefault("licences", np.full(len(ends), UNKNOWN))
         found = []
         for i, end in enumerate(ends):
             place = slice(end - data["counts"][i], end)
@@ -226,6 +246,7 @@ def unpack(path: Path) -> list[Atoms]:
                     data["elements"][place], data["b_factors"][place].astype(np.float32),
                     data["chains"][place], bool(data["membranes"][i]),
                     str(data["clusters"][i]), str(data["splits"][i]),
+                    str(data["sources"][i]), str(data["licences"][i]),
                 )
             )
     except (OSError, ValueError, KeyError) as error:
@@ -239,14 +260,16 @@ def _read_manifest(path: Path) -> dict[str, dict[str, str]]:
     try:
         # Spreadsheets put a byte order mark before the first column's name.
         with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = {row["pdb"]: row for row in csv.DictReader(stream, delimiter="\t")}
+            rows = {row["pdb"].lower(): row for row in csv.DictReader(stream, delimiter="\t")}
     except KeyError as error:
         raise InputError(
             f"{path} has no column pdb: its first line names the columns, with tabs between"
         ) from error
     except (ValueError, csv.Error) as error:
         raise InputError(f"{path} is not a table with tabs between: {error}") from error
-    for name, row in rows.items():
+    for row in rows.values():
         if (split := row.get("split") or "train") not in SPLITS:
-            raise InputError(f"{path}: {name} has the split {split!r}, not {', '.join(SPLITS)}")
+            raise InputError(
+                f"{path}: {row['pdb']} has the split {split!r}, not {', '.join(SPLITS)}"
+            )
     return rows
