@@ -77,8 +77,12 @@ def test_the_same_checkpoint_always_gives_the_same_file() -> None:
     assert first == second
 
 
-def test_the_bundled_default_answers_its_own_self_test() -> None:
-    model = models.load_model(models.bundled_folder() / models.bundled_default())
+@pytest.mark.parametrize(
+    "name", sorted(path.parent.name for path in models.bundled_folder().glob("*/config.json"))
+)
+def test_a_bundled_model_answers_its_own_self_test(name: str) -> None:
+    model = models.load_model(models.bundled_folder() / name)
+    assert model.config.name == name
     denoiser = Denoiser.load(model.path, provider="cpu")
     error = self_test.relative_error(
         denoiser.engine, model.config.patch_size, model.config.self_test

@@ -43,10 +43,11 @@ def test_the_bundled_halves_agree_as_their_recipe_says() -> None:
 
 
 @pytest.mark.slow
-def test_the_demo_flattens_the_solvent_and_keeps_the_molecule(tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", [models.bundled_default(), "blush-lite"])
+def test_the_demo_flattens_the_solvent_and_keeps_the_molecule(model: str, tmp_path: Path) -> None:
     done = run_cli(
         "denoise", *map(str, HALVES), "--mask", str(MASK), "--out", str(tmp_path / "out"),
-        "--stride", "24",
+        "--stride", "24", *(["--model", model] if model != models.bundled_default() else []),
     )
     assert done.returncode == 0, done.stderr
     assert "Resolution before" in done.stdout
@@ -66,7 +67,7 @@ def test_the_demo_flattens_the_solvent_and_keeps_the_molecule(tmp_path: Path) ->
     # Detail is damped, see the model card; a lost or doubled scale would be out of these bounds.
     assert 1 < np.polyfit(denoised[molecule], half[molecule], 1)[0] < 1.9
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert report["model"]["name"] == models.bundled_default()
+    assert report["model"]["name"] == model
 
 
 @pytest.mark.slow
