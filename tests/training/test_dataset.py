@@ -27,7 +27,7 @@ def test_what_is_written_is_read_back_to_half_precision(
     )
     np.testing.assert_allclose(arrays["mask"], toy_pair.mask, atol=1e-3)
     assert isinstance(arrays["half_1"].base, np.memmap) or isinstance(arrays["half_1"], np.memmap)
-    assert (record.name, record.licence) == ("toy", "CC0-1.0 (wwPDB)")
+    assert (record.name, record.licence) == ("toy", "unknown")  # no entry of the PDB
     assert record.notes == toy_pair.notes
 
 
