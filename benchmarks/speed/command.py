@@ -70,7 +70,7 @@ def speed(
             "patch": [count, PATCHES],
             "denoise": [count, box, voxel_size, stride, folder],
             "around": [count, box, voxel_size, stride],
-            "rescale": [rescale_box, voxel_size, 1.5],
+            "rescale": [count, rescale_box, voxel_size, 1.5],
             "start": [],
             "job": [str(Path(folder, "job"))],
         }

@@ -132,13 +132,13 @@ def around(
     }
 
 
-def rescale(box: int, voxel_size: float, target: float) -> Measured:
+def rescale(threads: int, box: int, voxel_size: float, target: float) -> Measured:
     """To the model's voxel size and back."""
     from blush_onnx.grids import Grids
 
     values = volume(box)
     at_start = peak_memory()
-    grids = Grids.of(values.shape, voxel_size, target)
+    grids = Grids.of(values.shape, voxel_size, target, workers=threads)
     start = time.perf_counter()
     small = grids.to_model(values)
     there = time.perf_counter()

@@ -166,8 +166,13 @@ def around(checkout: str, threads: int, box: int, voxel_size: float, stride: int
     }
 
 
-def rescale(checkout: str, box: int, voxel_size: float, target: float) -> Measured:
+def rescale(
+    checkout: str, threads: int, box: int, voxel_size: float, target: float
+) -> Measured:
     """To the model's voxel size and back."""
+    import torch
+
+    torch.set_num_threads(threads)
     util = _module(checkout, "relion_blush.util")
     values = volume(box)
     at_start = peak_memory()
