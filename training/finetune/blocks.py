@@ -63,8 +63,7 @@ def divide(
         )
     drawn = np.random.default_rng(seed).permutation(filled)
     judging, taken = _without_copies(blocks, drawn, judge_count, symmetry)
-    left = drawn[[not taken[blocks == block].any() for block in drawn]]
-    stopping, taken = _without_copies(blocks, left, stop_count, symmetry, taken)
+    stopping, taken = _without_copies(blocks, drawn, stop_count, symmetry, taken)
     if min(len(judging), len(stopping)) < FEWEST:
         raise InputError(
             f"with the symmetry {symmetry} too few blocks of {BLOCK} voxels differ: nobody could "
@@ -85,8 +84,10 @@ def _without_copies(
     taken = np.zeros(blocks.shape, dtype=bool) if taken is None else taken
     chosen: list[int] = []
     for block in candidates:
+        if len(chosen) == count:
+            break
         places = blocks == block
-        if len(chosen) < count and not (taken & places).any():
+        if not (taken & places).any():
             chosen.append(int(block))
             taken = taken | with_copies(places, symmetry)
     return np.array(chosen, dtype=np.intp), taken

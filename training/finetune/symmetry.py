@@ -6,7 +6,6 @@ import re
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from blush_onnx.errors import InputError
@@ -45,7 +44,7 @@ def rotations_of(symmetry: str) -> npt.NDArray[np.float64]:
 
 
 def with_copies(places: Places, symmetry: str) -> Places:
-    """Places of a box and all their copies, to the nearest voxel.
+    """Places of a box and every voxel that their copies touch.
 
     Parameters
     ----------
@@ -59,10 +58,13 @@ def with_copies(places: Places, symmetry: str) -> Places:
     array like `places`
     """
     found: Places = places.copy()
-    centre = np.full(3, places.shape[0] // 2, dtype=float)
+    side = places.shape[0]
+    # Eight points of each voxel, so that no copy has gaps.
+    corners = np.stack(np.meshgrid(*[[-0.25, 0.25]] * 3), axis=-1).reshape(-1, 3)
+    points = (np.argwhere(places)[:, None] - side // 2 + corners).reshape(-1, 3)
     for matrix in rotations_of(symmetry)[1:]:
         turned = matrix[::-1, ::-1]  # for (z, y, x)
-        found |= ndimage.affine_transform(
-            places.astype(np.uint8), turned, centre - turned @ centre, order=0
-        ).astype(bool)
+        copies = np.rint(points @ turned.T).astype(int) + side // 2
+        inside = ((copies >= 0) & (copies < side)).all(axis=1)
+        found[tuple(copies[inside].T)] = True
     return found
