@@ -125,7 +125,10 @@ def _create(model: bytes, settings: EngineSettings, patch_size: int, reason: str
 
         return openvino.create(model, settings, patch_size=patch_size, reason=reason)
     if not find_spec("onnxruntime"):
-        raise EngineError(f"{settings.provider} needs onnxruntime: {NO_RUNTIME}")
+        raise EngineError(
+            f"{settings.provider} needs onnxruntime: pip install 'blush-onnx[cpu]', or one of the "
+            "extras gpu, gpu-cuda12"
+        )
     from blush_onnx.engines import onnxruntime
     from blush_onnx.engines.team import Team
 
