@@ -177,6 +177,7 @@ def correlation(found: Path, truth: Path) -> float:
 
 
 @pytest.mark.whole_run
+@pytest.mark.timeout(0)
 @pytest.mark.relion
 @pytest.mark.openvino
 def test_a_whole_auto_refine_converges_and_is_no_worse_than_a_plain_one(
@@ -201,6 +202,7 @@ def test_a_whole_auto_refine_converges_and_is_no_worse_than_a_plain_one(
 
 
 @pytest.mark.whole_run
+@pytest.mark.timeout(0)
 @pytest.mark.relion
 @pytest.mark.openvino
 def test_a_whole_classification_ends_and_is_no_worse_than_a_plain_one(
