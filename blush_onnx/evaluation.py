@@ -148,15 +148,10 @@ def blend_patches(
     )
     with contextlib.closing(evaluated):
         for done, (origin, density, logit) in enumerate(evaluated, 1):
-            blend.add(origin, density, np.ones_like(density) if logit is None else _sigmoid(logit))
+            blend.add(origin, density, logit)
             if progress:
                 progress(done, total)
     return blend.finish()
-
-
-def _sigmoid(logit: Array) -> Array:
-    with np.errstate(over="ignore"):
-        return np.asarray(1 / (1 + np.exp(-logit)), dtype=np.float32)
 
 
 def _abandoned(pending: deque[tuple[Batch, Future[Evaluated]]]) -> list[Origin]:

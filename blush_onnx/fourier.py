@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blush_onnx.threads import by_plane
+from blush_onnx.transforms import for_side, resize_first, single
 
 Volume = npt.NDArray[np.float32]
 HalfSpectrum = npt.NDArray[np.complex64]
@@ -92,20 +93,21 @@ def forward(
     old = volume.shape[0]
     new = old if side is None else side
     kept = min(old, new)
+    lines = for_side(max(old, new))
     # One plane or row of planes at a time: that stays in the processor's cache.
     partial = np.empty((old, kept, kept // 2 + 1), dtype=np.complex64)
 
     def along_x_and_y(planes: range) -> None:
         for z in planes:
-            along_x = _single(np.fft.rfft(volume[z], axis=1)[:, : kept // 2 + 1])
-            partial[z] = _resize_first(_single(np.fft.fft(along_x, axis=0)), kept)
+            along_x = single(lines.rfft(volume[z], axis=1)[:, : kept // 2 + 1])
+            partial[z] = resize_first(single(lines.fft(along_x, axis=0)), kept)
 
     by_plane(along_x_and_y, old, workers)
     if new == old:
 
         def along_z_in_place(rows: range) -> None:
             for y in rows:
-                partial[:, y] = np.fft.fft(partial[:, y], axis=0)
+                partial[:, y] = lines.fft(partial[:, y], axis=0)
 
         by_plane(along_z_in_place, old, workers)
         return partial
@@ -113,8 +115,8 @@ def forward(
 
     def along_z(rows: range) -> None:
         for y in rows:
-            row = _resize_first(_single(np.fft.fft(partial[:, y], axis=0)), kept)
-            row = _resize_first(row, new)
+            row = resize_first(single(lines.fft(partial[:, y], axis=0)), kept)
+            row = resize_first(row, new)
             row *= np.float32((new / old) ** 3)
             spectrum[:, y if y < kept // 2 else y - kept, : kept // 2 + 1] = row
 
@@ -144,17 +146,18 @@ def inverse(spectrum: HalfSpectrum, side: int | None = None, workers: int = 1) -
     """
     old = spectrum.shape[0]
     new = old if side is None else side
+    lines = for_side(new)
     partial = np.empty((new, *spectrum.shape[1:]), dtype=np.complex64)
     volume = np.empty((new, new, new), dtype=np.float32)
 
     def along_z(rows: range) -> None:
         for y in rows:
-            partial[:, y] = np.fft.ifft(_resize_first(spectrum[:, y], new), axis=0)
+            partial[:, y] = lines.ifft(resize_first(spectrum[:, y], new), axis=0)
 
     def along_y_and_x(planes: range) -> None:
         for z in planes:
-            along_y = _single(np.fft.ifft(_resize_first(partial[z], new), axis=0))
-            volume[z] = np.fft.irfft(along_y, n=new, axis=1)  # pads kx with zeros by itself
+            along_y = single(lines.ifft(resize_first(partial[z], new), axis=0))
+            volume[z] = lines.irfft(along_y, n=new, axis=1)  # pads kx with zeros by itself
 
     by_plane(along_z, old, workers)
     by_plane(along_y_and_x, new, workers)
@@ -338,19 +341,3 @@ def shell_to_angstrom(shell: float, side: int, voxel_size: float) -> float:
         Å; infinite for shell 0.
     """
     return side * voxel_size / shell if shell > 0 else float("inf")
-
-
-def _single(spectrum: npt.NDArray[np.complexfloating]) -> HalfSpectrum:
-    """Single precision; NumPy before 2 transforms in double."""
-    return spectrum.astype(np.complex64, copy=False)
-
-
-def _resize_first(spectrum: HalfSpectrum, side: int) -> HalfSpectrum:
-    """Crop or zero-pad the first axis in FFTW order, −k/2 … k/2 − 1 of the smaller side."""
-    old = spectrum.shape[0]
-    if old == side:
-        return spectrum
-    half = min(old, side) // 2
-    result = np.zeros((side, *spectrum.shape[1:]), dtype=np.complex64)
-    result[:half], result[-half:] = spectrum[:half], spectrum[-half:]
-    return result

@@ -46,8 +46,9 @@ def radial_mask(side: int, radius: float, edge: float) -> npt.NDArray[np.float32
     mask = np.empty((side, side, side), dtype=np.float32)
     for plane in range(side):
         r = np.sqrt(squared[plane] + in_plane)
-        soft = 0.5 + 0.5 * np.cos(np.pi * (r - low) / edge)
-        mask[plane] = np.where(r < low, 1.0, np.where(r <= high, soft, 0.0))
+        mask[plane] = r < low
+        soft = (r >= low) & (r <= high)
+        mask[plane][soft] = 0.5 + 0.5 * np.cos(np.pi * (r[soft] - low) / edge)
     return mask
 
 

@@ -135,17 +135,18 @@ def plan_patches(mask: npt.NDArray[np.float32], patch_size: int, stride: int) ->
     """
     if not mask.any():
         raise InputError("the mask for the network is empty: it must be above 0 somewhere")
-    sides = (axis_origins(side, patch_size, stride) for side in mask.shape)
+    sides = [axis_origins(side, patch_size, stride) for side in mask.shape]
     origins: list[Origin] = [(z, y, x) for z, y, x in itertools.product(*sides)]
     window = blending_window(patch_size)
-    means = np.array([float(mask[_place(o, patch_size)].mean(dtype=np.float64)) for o in origins])
+    means = _means(mask, sides, patch_size)
 
     threshold = MINIMUM_MASK_MEAN
     taken = means >= threshold
     weight = _summed_windows(mask.shape, itertools.compress(origins, taken), window)
     if not taken.all():
-        reachable = _summed_windows(mask.shape, origins, window) >= MINIMUM_WEIGHT
-        wanted = (mask >= 0.5) & reachable
+        of_all = _summed_windows(mask.shape, itertools.compress(origins, ~taken), window)
+        of_all += weight
+        wanted = (mask >= 0.5) & (of_all >= MINIMUM_WEIGHT)
         while np.any(wanted & (weight < MINIMUM_WEIGHT)):
             left = means[~taken & (means > 0)]
             if not left.size:  # the sums stop short of the limit by rounding
@@ -175,14 +176,34 @@ class Blend:
         self._size = plan.window.shape[0]
         self._density = np.zeros(plan.weight.shape, dtype=np.float32)
         self._mask = np.zeros(plan.weight.shape, dtype=np.float32)
+        # One for all patches: it stays in the processor's cache.
+        self._scratch = np.empty_like(plan.window)
 
     def add(
-        self, origin: Origin, density: npt.NDArray[np.float32], mask: npt.NDArray[np.float32]
+        self,
+        origin: Origin,
+        density: npt.NDArray[np.float32],
+        mask_logit: npt.NDArray[np.float32] | None,
     ) -> None:
-        """Add one denoised patch and its solvent mask, both (patch, patch, patch)."""
+        """Add one denoised patch and its solvent mask.
+
+        Parameters
+        ----------
+        origin : (z, y, x)
+        density : array, (patch, patch, patch), float32
+        mask_logit : array like `density`, or None
+            The mask before its sigmoid; None: a mask of ones.
+        """
         place = _place(origin, self._size)
-        self._density[place] += density * self._plan.window
-        self._mask[place] += mask * self._plan.window
+        window, scratch = self._plan.window, self._scratch
+        self._density[place] += np.multiply(density, window, out=scratch)
+        if mask_logit is None:
+            self._mask[place] += window
+            return
+        with np.errstate(over="ignore"):
+            np.exp(np.negative(mask_logit, out=scratch), out=scratch)
+        scratch += 1
+        self._mask[place] += np.divide(window, scratch, out=scratch)
 
     def finish(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Density and solvent mask, zero where the windows sum to less than 0.1."""
@@ -199,8 +220,22 @@ def _place(origin: Origin, size: int) -> tuple[slice, slice, slice]:
     return slice(z, z + size), slice(y, y + size), slice(x, x + size)
 
 
+def _means(
+    mask: npt.NDArray[np.float32], sides: list[list[int]], size: int
+) -> npt.NDArray[np.float64]:
+    """Mean of the mask in each patch, z outermost: summed along one axis after the other."""
+    sums: npt.NDArray[np.float64] | npt.NDArray[np.float32] = mask
+    for axis in (2, 1, 0):
+        before = (slice(None),) * axis
+        sums = np.stack([
+            sums[(*before, slice(start, start + size))].sum(axis, dtype=np.float64)
+            for start in sides[axis]
+        ], axis)
+    return np.asarray(sums.ravel() / size**3, dtype=np.float64)
+
+
 def _summed_windows(
-    shape: tuple[int, ...], origins: itertools.compress[Origin] | list[Origin],
+    shape: tuple[int, ...], origins: itertools.compress[Origin],
     window: npt.NDArray[np.float32],
 ) -> npt.NDArray[np.float32]:
     total = np.zeros(shape, dtype=np.float32)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -76,11 +78,36 @@ def test_blending_equal_patches_gives_them_back_inside_the_margin() -> None:
     blend = patches.Blend(plan)
     patch = np.full((64, 64, 64), 3.0, dtype=np.float32)
     for origin in plan.origins:
-        blend.add(origin, patch, patch / 6)
+        blend.add(origin, patch, np.full_like(patch, np.log(3)))  # the sigmoid of it is 3/4
     density, mask = blend.finish()
     np.testing.assert_allclose(density[11:-11, 11:-11, 11:-11], 3, rtol=1e-5)
-    np.testing.assert_allclose(mask[11:-11, 11:-11, 11:-11], 0.5, rtol=1e-5)
+    np.testing.assert_allclose(mask[11:-11, 11:-11, 11:-11], 0.75, rtol=1e-5)
     assert (density[0] == 0).all()
+
+
+def test_a_network_without_a_mask_gives_ones_and_a_sure_one_its_limits() -> None:
+    plan = patches.plan_patches(np.ones((84, 84, 84), dtype=np.float32), 64, 20)
+    patch = np.ones((64, 64, 64), dtype=np.float32)
+    for logit, expected in ((None, 1), (200 * patch, 1), (-200 * patch, 0)):
+        blend = patches.Blend(plan)
+        for origin in plan.origins:
+            blend.add(origin, patch, logit)
+        mask = blend.finish()[1]
+        np.testing.assert_allclose(mask[11:-11, 11:-11, 11:-11], expected, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(64, 64, 64), (90, 71, 133)])
+def test_patches_are_chosen_by_the_mean_of_their_mask(shape: tuple[int, int, int]) -> None:
+    mask = np.random.default_rng(1).random(shape, dtype=np.float32)
+    mask *= np.linspace(0, 1.2, shape[2], dtype=np.float32).clip(0, 1)
+    plan = patches.plan_patches(mask, 64, 20)
+    origins = itertools.product(*(patches.axis_origins(side, 64, 20) for side in shape))
+    means = {
+        (z, y, x): mask[z : z + 64, y : y + 64, x : x + 64].mean(dtype=np.float64)
+        for z, y, x in origins
+    }
+    assert plan.origins == [origin for origin, mean in means.items() if mean >= plan.threshold]
+    assert plan.skipped == len(means) - len(plan.origins)
 
 
 def test_the_stated_weight_is_the_sum_of_the_windows() -> None:

@@ -77,6 +77,10 @@ class DenoiseRun:
         else:
             self.result = regularise_class(arrays[0], size, **shared)
         self.warnings += self.result.warnings
+        if not self.denoiser.config.has_mask:
+            self.warnings.append(
+                f"the model {self.model.config.name} sees no solvent mask: mask.mrc is 1 everywhere"
+            )
         self.seconds["denoise"] = time.perf_counter() - start
 
     def write(self, folder: OutputFolder) -> None:

@@ -7,7 +7,8 @@ import mrcfile
 import numpy as np
 import pytest
 
-from blush_onnx import __version__
+from blush_onnx import __version__, conversion
+from blush_onnx.checkpoint import read_checkpoint
 from tests.cli.denoising import (
     HALF_FILES,
     MAP_FILES,
@@ -20,6 +21,7 @@ from tests.cli.denoising import (
     sha256,
 )
 from tests.cli.helpers import listing
+from tests.conftest import TINY_CHECKPOINT
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,20 @@ def test_the_average_is_the_mean_of_the_references(finished: Finished) -> None:
     )
     np.testing.assert_allclose(average, (first + second) / 2, atol=1e-6)
     assert not np.array_equal(first, second)
+
+
+def test_a_model_without_a_mask_is_said_to_be_one(
+    inputs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (model := tmp_path / "plain").mkdir()
+    checkpoint = read_checkpoint(TINY_CHECKPOINT.with_name("tiny_no_mask.ckpt"))
+    conversion.write_model_folder(model, *conversion.build_model(checkpoint, "plain"))
+    done = Runner(model, tmp_path).complete(inputs[0], "--out", tmp_path / "out")
+    assert done.returncode == 0
+    words = "the model plain sees no solvent mask: mask.mrc is 1 everywhere"
+    assert words in done.stderr
+    assert read_report(tmp_path / "out")["warnings"] == [words]
+    assert (read(tmp_path / "out" / "mask.mrc") == 1).all()
 
 
 def test_the_mask_lies_between_0_and_1(finished: Finished) -> None:

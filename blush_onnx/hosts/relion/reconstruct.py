@@ -21,6 +21,7 @@ from blush_onnx import fourier
 from blush_onnx.errors import InputError
 from blush_onnx.hosts.relion.job import CLASSIFICATION, Job
 from blush_onnx.machine import available_cpus, require_memory
+from blush_onnx.transforms import for_side, single
 
 MARGIN = 0.001
 """Share of a shell's mean weight that is added to the weights of the unfiltered map."""
@@ -278,9 +279,10 @@ def _finish(partial: Spectrum, job: Job, sphere: _Sphere, pool: ThreadPoolExecut
     ) ** 2
     correction = correction.astype(np.float32)
     volume = np.empty((side,) * 3, dtype=np.float32)
+    lines = for_side(sphere.padded)
 
     def finish(y: int) -> None:
-        rows = np.fft.irfft(_inverse_along_first(partial[y], sphere), sphere.padded, axis=1)
+        rows = lines.irfft(_inverse_along_first(partial[y], sphere), sphere.padded, axis=1)
         factor = correction.take(squares[y] + squares[:, None] + squares)
         np.multiply(rows[:, -before:], factor[:, :before], out=volume[:, y, :before])
         np.multiply(rows[:, : side - before], factor[:, before:], out=volume[:, y, before:])
@@ -295,9 +297,9 @@ def _inverse_along_first(values: Spectrum, sphere: _Sphere) -> Spectrum:
     wide = np.zeros((sphere.padded, values.shape[1]), dtype=np.complex64)
     wide[: extent + 1] = values[: extent + 1]
     wide[sphere.padded - extent :] = values[extent + 1 :]
-    inverse = np.fft.ifft(wide, axis=0)
+    inverse = for_side(sphere.padded).ifft(wide, axis=0)
     kept = np.concatenate([inverse[-before:], inverse[: sphere.side - before]])
-    return kept.astype(np.complex64, copy=False)  # NumPy before 2 transforms in double
+    return single(kept)
 
 
 def _for_each(work: Callable[[int], None], items: range, pool: ThreadPoolExecutor) -> None:
