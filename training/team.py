@@ -69,6 +69,11 @@ class Team:
             distributed.destroy_process_group()
 
 
+def rank() -> int:
+    """Number of this process, by torchrun's environment; 0 where it is alone."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def find_device(name: str | None = None, card: int | None = None) -> torch.device:
     """Name to device, tried by a number that is put there.
 

@@ -29,7 +29,7 @@ from training.metrics import Metrics, Sums, draw_validation
 from training.prepare.dataset import Dataset
 from training.state import State
 from training.teacher import Teacher
-from training.team import Team
+from training.team import Team, rank
 from training.volumes import LoadedVolume, load_volumes, sampling_weights
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,8 @@ def train(
 ) -> None:
     """Train a model as the TOML file CONFIG says."""
     weights = run(read_config(config_file, data), output, stop_after=stop_after, device=device)
-    click.echo(weights)
+    if rank() == 0:
+        click.echo(weights)
 
 
 def run(

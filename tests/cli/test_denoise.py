@@ -66,7 +66,7 @@ def test_a_model_without_a_mask_is_said_to_be_one(
     assert done.returncode == 0
     words = "the model plain sees no solvent mask: mask.mrc is 1 everywhere"
     assert words in done.stderr
-    assert read_report(tmp_path / "out")["warnings"] == [words]
+    assert words in read_report(tmp_path / "out")["warnings"]
     assert (read(tmp_path / "out" / "mask.mrc") == 1).all()
 
 

@@ -125,6 +125,35 @@ def test_only_a_gain_beyond_its_error_counts() -> None:
     assert abs(noisy["gain"]) < 3 * noisy["gain_standard_error"]
 
 
+@pytest.mark.torch
+def test_it_stops_after_some_looks_without_a_better_one_and_keeps_the_best(
+    pair: TrainingPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    from export.network import BlushNetwork
+    from training.finetune import tune as tuning
+
+    errors = iter([5, 4, 4.5, 4.2, 3.9, 4, 4, 4])
+    seen: list[float] = []
+
+    def look(network: BlushNetwork, *_: object) -> tuple[None, None]:
+        seen.append(float(next(network.parameters()).detach().sum()))
+        return None, None
+
+    monkeypatch.setattr(tuning, "apply", look)
+    monkeypatch.setattr(tuning, "block_errors", lambda *_: np.array([next(errors)]))
+    trained, stop, _ = divide(pair.mask, 1)
+    volume = tuning.volume_of(pair, trained, torch.device("cpu"))
+    settings = tuning.Settings(
+        minutes=60, check_every=1, patience=3, precision="float32", learning_rate=1e-2
+    )
+    tuned = tuning.tune(BlushNetwork((2, 4)), volume, stop, 32, settings, lambda _: None)
+    assert (tuned.steps, tuned.best_step) == (7, 4)
+    assert [step for step, _ in tuned.history] == list(range(8))
+    assert float(next(tuned.network.parameters()).detach().sum()) == seen[4]
+    assert len(set(seen)) == len(seen)
+
+
 @pytest.fixture
 def files(pair: TrainingPair, tmp_path: Path) -> list[str]:
     halves = (pair.half_1, pair.half_2)

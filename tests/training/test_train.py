@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import os
 import signal
 import subprocess
 import sys
@@ -76,6 +77,15 @@ def test_half_a_minute_of_training_lowers_the_error(toy_data: Path, tmp_path: Pa
     assert float(once["error"]) < 0.9 * before["error"]
     assert float(once["mask"]) < before["mask"]
     assert (tmp_path / "metrics.csv").read_text().count("\n") == 1 + 80 // 20
+    picture = pytest.importorskip("matplotlib.image").imread(tmp_path / "validation.png")
+    assert picture.std(axis=(0, 1)).max() > 0.1
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    board = events.EventAccumulator(str(tmp_path)).Reload()
+    shown = {tag: [e.step for e in board.Scalars(tag)] for tag in board.Tags()["scalars"]}
+    assert shown["metrics/loss"] == [20, 40, 60, 80]
+    assert shown["validation0/error"] == shown["validation5/error"] == [80]
+    (error,) = board.Scalars("validation0/error")
+    assert error.value == pytest.approx(float(once["error"]), rel=1e-4)
 
 
 def test_what_is_trained_is_a_model(toy_data: Path, tmp_path: Path) -> None:
@@ -270,20 +280,48 @@ def test_recycling_feeds_the_network_what_inference_would(toy_data: Path) -> Non
     assert local_std_of_patches(batch.grid).shape == batch.grid.shape
 
 
+TRAINED_TOGETHER = """
+import hashlib, sys
+from pathlib import Path
+from training import team, train
+from training.state import State
+
+seen, gradient = [], State.gradient
+State.gradient = lambda state, loss: seen.append((state, float(loss))) or gradient(state, loss)
+train.train(sys.argv[1:], standalone_mode=False)
+weights = b"".join(p.detach().numpy().tobytes() for p in seen[-1][0].network.parameters())
+losses = " ".join(f"{loss:.6f}" for _, loss in seen)
+Path(sys.argv[-1], f"rank{team.rank()}").write_text(
+    f"{hashlib.sha256(weights).hexdigest()} {losses}"
+)
+"""
+
+
 @pytest.mark.slow
 def test_two_processes_train_one_network(toy_data: Path, tmp_path: Path) -> None:
+    """Each on its own volumes, and they end with the same weights."""
     config = tmp_path / "config.toml"
     config.write_text(
         '[model]\nwidths = [4, 8]\npatch_size = 32\n[loss]\ndeepest_recycling = 1\n'
         "[optimiser]\nsteps = 3\nvolumes = 1\npatches = 1\n"
         f'[run]\ndata = "{toy_data}"\nprecision = "float32"\nvalidate_every = 0\nthreads = 1\n'
     )
+    script, output = tmp_path / "together.py", tmp_path / "run"
+    script.write_text(TRAINED_TOGETHER)
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
-         "--master-port", "29617", "-m", "training", "train", str(config),
-         "--output", str(tmp_path / "run"), "--device", "cpu"],
+         "--master-port", "29617", str(script), str(config), "--device", "cpu",
+         "--output", str(output)],
         cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["step"] == 3
-    assert len(lines(tmp_path / "run" / "metrics.csv")) == 1
+    assert torch.load(output / "state.pt", weights_only=True)["step"] == 3
+    assert len(lines(output / "metrics.csv")) == 1
+    assert done.stdout.count("weights.ckpt") == 1
+    (first, *losses), (second, *others) = (
+        (output / f"rank{rank}").read_text().split() for rank in range(2)
+    )
+    assert first == second
+    assert len(losses) == 3
+    assert not set(losses) & set(others)

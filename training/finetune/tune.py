@@ -200,8 +200,8 @@ def apply(network: BlushNetwork, volume: LoadedVolume, patch_size: int) -> tuple
         for origin in plan.origins:
             place = tuple(slice(o, o + patch_size) for o in origin)
             with torch.no_grad():
-                density, logit = network(grid[place][None], local_std[place][None])
-            blend.add(origin, density[0].cpu().numpy(), logit[0].sigmoid().cpu().numpy())
+                density, _ = network(grid[place][None], local_std[place][None])
+            blend.add(origin, density[0].cpu().numpy(), None)
         density_map = blend.finish()[0] * sphere
         found.append(density_map * np.float32(deviation.item()) + np.float32(mean.item()))
     return found[0], found[1]
