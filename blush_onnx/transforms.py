@@ -17,8 +17,7 @@ def for_side(side: int) -> Any:
     """The module that transforms lines of a box of this side.
 
     Both hold the same algorithm. SciPy's transforms several lines of single precision in one
-    go, which takes 0.4 of the time, but some 0.3 s to import. With NumPy from 2.0 on they
-    agree to the bit; earlier ones transform in double precision.
+    go, which takes 0.4 of the time, but some 0.3 s to import. They differ by rounding alone.
 
     Parameters
     ----------
