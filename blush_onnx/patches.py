@@ -228,7 +228,7 @@ def _means(
     for axis in (2, 1, 0):
         before = (slice(None),) * axis
         sums = np.stack([
-            sums[(*before, slice(start, start + size))].sum(axis, dtype=np.float64)
+            sums[before + (slice(start, start + size),)].sum(axis, dtype=np.float64)
             for start in sides[axis]
         ], axis)
     return np.asarray(sums.ravel() / size**3, dtype=np.float64)
