@@ -13,6 +13,7 @@ that it cancels on the way back.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -341,3 +342,8 @@ def shell_to_angstrom(shell: float, side: int, voxel_size: float) -> float:
         Å; infinite for shell 0.
     """
     return side * voxel_size / shell if shell > 0 else float("inf")
+
+
+def in_angstrom(angstrom: float | None) -> str:
+    """A resolution for people: ``4.34 Å``, or none where it is infinite or not known."""
+    return "none" if angstrom is None or not math.isfinite(angstrom) else f"{angstrom:.2f} Å"

@@ -147,6 +147,7 @@ def rounds(
     half-sets then start from one reference: a better FSC between the half-maps is
     no proof of a better map. docs/cryosparc.md says what to check instead.
     """
+    from blush_onnx.fourier import in_angstrom
     from blush_onnx.hosts.cryosparc import Plan, run_rounds
 
     cards = _numbers(gpus)
@@ -165,7 +166,7 @@ def rounds(
     for number, each in enumerate(done, 1):
         click.echo(
             f"{number:<6} {each.denoising.uid:<9} "
-            f"{each.denoising.resolution_angstrom:<7.2f} Å  "
+            f"{in_angstrom(each.denoising.resolution_angstrom):<9}  "
             f"{each.denoising.cut_off_angstrom:<7.2f} Å  {each.refinement}"
         )
     click.echo(
@@ -234,11 +235,12 @@ def _numbers(text: str | None) -> tuple[int, ...]:
 
 
 def _print_job(project: str, done: Done) -> None:
+    from blush_onnx.fourier import in_angstrom
     from blush_onnx.hosts.cryosparc.external import ONE_REFERENCE
 
     for warning in done.warnings:
         click.echo(f"Warning: {warning}", err=True)
     click.echo(f"Job          {project} {done.uid}, output denoised")
-    click.echo(f"Half-maps    agree to {done.resolution_angstrom:.2f} Å (FSC 0.143)")
+    click.echo(f"Half-maps    agree to {in_angstrom(done.resolution_angstrom)} (FSC 0.143)")
     click.echo(f"Cut-off      {done.cut_off_angstrom:.2f} Å")
     click.echo(ONE_REFERENCE.format(done.cut_off_angstrom))

@@ -161,6 +161,7 @@ class DenoiseRun:
     def print_table(self, folder: OutputFolder) -> None:
         """A few lines on what was done."""
         from blush_onnx import Regularised
+        from blush_onnx.fourier import in_angstrom
 
         result, engine = self.result, self.denoiser.engine.description
         network = result.network
@@ -168,9 +169,8 @@ class DenoiseRun:
         count = len(self.inputs)
         if isinstance(result, Regularised):
             kind = "solvent-corrected" if result.fsc.corrected is not None else "unmasked"
-            rows.append(
-                ("Resolution before", f"{result.fsc.resolution():.2f} Å (FSC 0.143, {kind})")
-            )
+            reached = in_angstrom(result.fsc.resolution())
+            rows.append(("Resolution before", f"{reached} (FSC 0.143, {kind})"))
         rows += [
             ("Cut-off", self._cut_off_text()),
             ("Patches", f"{count * network.patches} ({count * network.patches_skipped} skipped)"),

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blush_onnx import fsc
+from blush_onnx.fourier import in_angstrom
 from blush_onnx.report.content import Figure, Table, number_text
 from blush_onnx.report.svg import (
     FAINT,
@@ -172,7 +173,7 @@ def resolution_table(
         "Resolution at the thresholds",
         ("Curve", *(f"at {threshold:g}" for threshold in thresholds)),
         [
-            (label, *(_angstrom(fsc.resolution(c, box_size, voxel_size, t)) for t in thresholds))
+            (label, *(in_angstrom(fsc.resolution(c, box_size, voxel_size, t)) for t in thresholds))
             for label, c in curves.items()
         ],
     )
@@ -299,7 +300,3 @@ def _resolution_axis(axes: Any, box_size: int, voxel_size: float) -> None:
     top = axes.secondary_xaxis("top")
     top.set_xticks([1 / angstrom for angstrom in chosen], [f"{a:g}" for a in chosen])
     top.set_xlabel("resolution (Å)")
-
-
-def _angstrom(value: float) -> str:
-    return f"{value:.2f} Å" if math.isfinite(value) else "none"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
+from blush_onnx.fourier import in_angstrom
 from blush_onnx.fsc import FscCurves
 from blush_onnx.report.content import ReportContent
 from blush_onnx.report.maps import CURVES, ReportMaps, map_sections
@@ -43,11 +43,11 @@ def denoise_content(record: Mapping[str, Any], maps: ReportMaps) -> ReportConten
 def _facts(record: Mapping[str, Any], maps: ReportMaps) -> list[tuple[str, str]]:
     facts = []
     if maps.fsc is not None:
-        facts.append(("Resolution before (FSC 0.143)", _length(maps.fsc.resolution())))
-        facts.append(("Resolution before (FSC 0.5)", _length(maps.fsc.resolution(0.5))))
+        facts.append(("Resolution before (FSC 0.143)", in_angstrom(maps.fsc.resolution())))
+        facts.append(("Resolution before (FSC 0.5)", in_angstrom(maps.fsc.resolution(0.5))))
     cut_off = record["cut_off"]
     trailing = cut_off.get("spectral_trailing", cut_off["source"] == "option")
-    facts.append(("Cut-off", _length(cut_off["angstrom"]) if trailing else "none"))
+    facts.append(("Cut-off", in_angstrom(cut_off["angstrom"]) if trailing else "none"))
     z, y, x = maps.before.shape
     facts.append(("Box", f"{x} × {y} × {z} of {maps.voxel_size:.3g} Å"))
     facts.append(("Model", record["model"]["name"]))
@@ -69,7 +69,7 @@ def summary(record: Mapping[str, Any], found: FscCurves | None) -> list[str]:
         Paragraphs.
     """
     cut_off = record["cut_off"]
-    shell = _length(cut_off["angstrom"])
+    shell = in_angstrom(cut_off["angstrom"])
     patches = f"{record['patches']['count']} overlapping patches"
     if found is None:
         return [
@@ -85,7 +85,7 @@ def summary(record: Mapping[str, Any], found: FscCurves | None) -> list[str]:
         ]
     kind = next(label for name, label in CURVES.items() if getattr(found, name) is not None)
     first = (
-        f"Before denoising the two half-maps agree to {_length(found.resolution())} "
+        f"Before denoising the two half-maps agree to {in_angstrom(found.resolution())} "
         f"(FSC 0.143, {kind}). Each half was denoised on its own by the network "
         f"“{record['model']['name']}”, in {patches} for both."
     )
@@ -109,10 +109,6 @@ def summary(record: Mapping[str, Any], found: FscCurves | None) -> list[str]:
             "kept beyond (spectral trailing), so that the network adds no detail finer than that."
         )
     return [first, second]
-
-
-def _length(angstrom: float | None) -> str:
-    return "none" if angstrom is None or not math.isfinite(angstrom) else f"{angstrom:.2f} Å"
 
 
 def _name(path: str) -> str:

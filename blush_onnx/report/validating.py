@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from blush_onnx.fourier import in_angstrom
 from blush_onnx.fsc import resolution
 from blush_onnx.report.content import ReportContent, Section, Table
 from blush_onnx.report.maps import ReportMaps, fsc_section, map_sections
@@ -73,14 +73,14 @@ def _maps(found: Validation, regularised: Regularised, mean: Array) -> ReportMap
 
 def _facts(found: Validation, record: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = [
-        ("Resolution (FSC 0.143)", _angstrom(found.fsc.resolution())),
-        ("Resolution (FSC 0.5)", _angstrom(found.fsc.resolution(0.5))),
+        ("Resolution (FSC 0.143)", in_angstrom(found.fsc.resolution())),
+        ("Resolution (FSC 0.5)", in_angstrom(found.fsc.resolution(0.5))),
     ]
     if found.local_resolution is not None:
-        facts.append(("Median local resolution", _angstrom(found.local_resolution.quartiles[1])))
+        facts.append(("Median local resolution", in_angstrom(found.local_resolution.quartiles[1])))
     if found.model_curve is not None:
         at = resolution(found.model_curve, found.fsc.box_size, found.fsc.voxel_size, 0.5)
-        facts.append(("Map to model (FSC 0.5)", _angstrom(at)))
+        facts.append(("Map to model (FSC 0.5)", in_angstrom(at)))
     flagged = sum(verdict.outcome == "flagged" for verdict in found.verdicts)
     run = sum(verdict.outcome != "not run" for verdict in found.verdicts)
     facts.append(("Tests flagged", f"{flagged} of {run}"))
@@ -96,7 +96,8 @@ def _summary(found: Validation) -> list[str]:
         "correlates",
         None: "of the whole boxes, without a mask",
     }[found.mask_source]
-    first = f"The two half-maps agree to {_angstrom(found.fsc.resolution())} (FSC 0.143), {source}."
+    reached = in_angstrom(found.fsc.resolution())
+    first = f"The two half-maps agree to {reached} (FSC 0.143), {source}."
     if found.regularised is not None and not found.trailing:
         first += (
             " The denoised halves were not cut off there: spectral trailing was switched off, or "
@@ -122,7 +123,3 @@ def _tests(found: Validation) -> Section:
             [(verdict.test, verdict.outcome, verdict.text) for verdict in found.verdicts],
         )],
     )
-
-
-def _angstrom(value: float) -> str:
-    return f"{value:.2f} Å" if math.isfinite(value) else "none"
