@@ -27,19 +27,6 @@ HalfSpectrum = npt.NDArray[np.complex64]
 
 CROSSOVER_HALF_WIDTH = 1
 """Half the width of the crossover's cosine edge, in shells."""
-KEPT_BLOCK = 24 << 20
-"""Bytes; see keep_freed_blocks."""
-
-
-def keep_freed_blocks() -> None:
-    """Let the C library keep freed blocks for the next, if it is glibc.
-
-    Work by plane allocates and frees the same few arrays over and over. At first glibc
-    hands blocks of 128 KiB back to the system at once, which then clears each page anew,
-    and that takes as long as the transforms. Freeing one larger block, up to 32 MiB,
-    raises that limit to its size. Elsewhere this does nothing.
-    """
-    np.empty(KEPT_BLOCK, dtype=np.uint8)
 
 
 def rescaled_side(side: int, voxel_size: float, target_voxel_size: float) -> int:
@@ -125,7 +112,9 @@ def forward(
     return spectrum
 
 
-def inverse(spectrum: HalfSpectrum, side: int | None = None, workers: int = 1) -> Volume:
+def inverse(
+    spectrum: HalfSpectrum, side: int | None = None, workers: int = 1, factor: float = 1.0
+) -> Volume:
     """Volume of a half-spectrum: complex inverse over z and y, then complex-to-real over x.
 
     The order matters where the plane kx = 0 is not quite Hermitian: it is then
@@ -140,6 +129,8 @@ def inverse(spectrum: HalfSpectrum, side: int | None = None, workers: int = 1) -
         (n / side)³.
     workers : int
         Threads; the result does not depend on them.
+    factor : float
+        The volume is multiplied by it.
 
     Returns
     -------
@@ -158,7 +149,8 @@ def inverse(spectrum: HalfSpectrum, side: int | None = None, workers: int = 1) -
     def along_y_and_x(planes: range) -> None:
         for z in planes:
             along_y = single(lines.ifft(resize_first(partial[z], new), axis=0))
-            volume[z] = lines.irfft(along_y, n=new, axis=1)  # pads kx with zeros by itself
+            plane = lines.irfft(along_y, n=new, axis=1)  # pads kx with zeros by itself
+            np.multiply(plane, np.float32(factor), out=volume[z], casting="same_kind")
 
     by_plane(along_z, old, workers)
     by_plane(along_y_and_x, new, workers)
@@ -187,9 +179,7 @@ def rescale(volume: npt.NDArray[np.floating], side: int, workers: int = 1) -> Vo
         return np.array(volume, dtype=np.float32)
     if side < old:
         return inverse(forward(volume, side, workers), workers=workers)
-    result = inverse(forward(volume, workers=workers), side, workers)
-    result *= np.float32((side / old) ** 3)
-    return result
+    return inverse(forward(volume, workers=workers), side, workers, (side / old) ** 3)
 
 
 def squared_radius_of_plane(side: int, index: int) -> npt.NDArray[np.int64]:

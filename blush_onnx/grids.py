@@ -16,6 +16,7 @@ from blush_onnx.boxes import SMALLEST_SIDE, EvenCube, check_voxel_size
 from blush_onnx.engines.base import BYTES_OF_PATCH
 from blush_onnx.errors import InputError
 from blush_onnx.machine import require_memory
+from blush_onnx.threads import keep_freed_blocks
 
 Array = npt.NDArray[np.float32]
 
@@ -92,7 +93,7 @@ class Grids:
             + BYTES_OF_PATCH * side_by_side,
             f"a box of {box.side} voxels ({side} at the model's voxel size)",
         )
-        fourier.keep_freed_blocks()
+        keep_freed_blocks()
         return cls(box, voxel_size, model_voxel_size, side, workers)
 
     @property

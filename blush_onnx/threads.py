@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+
 MOST_WORKERS = 8
 """Planes soon wait for the memory, and for Python, and not for a processor."""
 FEWEST_PLANES = 16
 """A thread is not started for fewer."""
+KEPT_BLOCK = 24 << 20
+"""Bytes; see keep_freed_blocks."""
 
 
 def by_plane(work: Callable[[range], None], count: int, workers: int = 1) -> None:
@@ -33,3 +37,14 @@ def by_plane(work: Callable[[range], None], count: int, workers: int = 1) -> Non
         shares = [range(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
         for _ in pool.map(work, shares):
             pass  # raises what a thread raised
+
+
+def keep_freed_blocks() -> None:
+    """Let the C library keep freed blocks for the next, if it is glibc.
+
+    Work by plane allocates and frees the same few arrays over and over. At first glibc
+    hands blocks of 128 KiB back to the system at once, which then clears each page anew,
+    and that takes as long as the transforms. Freeing one larger block, up to 32 MiB,
+    raises that limit to its size. Elsewhere this does nothing.
+    """
+    np.empty(KEPT_BLOCK, dtype=np.uint8)

@@ -19,6 +19,7 @@ from blush_onnx.boxes import EvenCube, as_mask, as_volume, check_voxel_size
 from blush_onnx.errors import InputError
 from blush_onnx.fourier import HalfSpectrum, Volume
 from blush_onnx.machine import require_memory
+from blush_onnx.threads import keep_freed_blocks
 from blush_onnx.validation.band_fsc import band_fsc, fast_even
 
 Array = npt.NDArray[np.float32]
@@ -125,7 +126,7 @@ def local_resolution(
     weights = None if mask is None else as_mask(mask, halves[0].shape)
     box = EvenCube.around(halves[0].shape)
     require_memory(BYTES_A_VOXEL * box.side**3, f"local resolution in a box of {box.side} voxels")
-    fourier.keep_freed_blocks()
+    keep_freed_blocks()
     spectra = tuple(_whitened(box.pad_volume(half), workers) for half in halves)
     window = _window(window_angstrom, spectra, voxel_size)
     width = box.side * voxel_size / window

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from blush_onnx import fourier
 from blush_onnx.errors import InputError
 from blush_onnx.hosts.relion.job import CLASSIFICATION, Job
 from blush_onnx.machine import available_cpus, require_memory
+from blush_onnx.threads import keep_freed_blocks
 from blush_onnx.transforms import for_side, single
 
 MARGIN = 0.001
@@ -86,7 +86,7 @@ def reconstruct(job: Job, *, threads: int | None = None) -> Reconstructions:
     weight, real, imag = (
         _Stored.open(path, sphere.padded) for path in (job.weight, job.data_real, job.data_imag)
     )
-    fourier.keep_freed_blocks()
+    keep_freed_blocks()
     with ThreadPoolExecutor(threads or available_cpus()) as pool:
         margin = sphere.tabulate(MARGIN * _shell_means(weight, sphere, pool)[sphere.shells])
         regulariser, notes = margin, tuple[str, ...]()
