@@ -14,6 +14,10 @@ COMMANDS = {
         "Half-maps, real or simulated from structures, to training volumes.",
     ),
     "train": ("training.train:train", "Train a model as a configuration file says."),
+    "calibrate": (
+        "training.calibrate:calibrate",
+        "Put the border of a model's solvent mask where it agrees best with validation volumes.",
+    ),
     "evaluate": (
         "training.evaluate.command:evaluate",
         "Judge a model on held-out structures, against filters and other models.",
