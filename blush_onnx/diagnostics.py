@@ -25,7 +25,7 @@ TWINS = (
     "onnxruntime-migraphx",
 )  # fmt: skip
 LIBRARIES = (
-    "blush-onnx", "numpy", "mrcfile", "onnx", *TWINS, "openvino", "torch",
+    "blush-onnx", "numpy", "scipy", "mrcfile", "onnx", *TWINS, "openvino", "torch",
 )  # fmt: skip
 RELION_COMMAND = "relion_python_blush"
 

@@ -109,7 +109,7 @@ class GraphWriter:
         self, name: str, inputs: list[str], outputs: list[str], shape: list[int | str],
         *, checked: bool = True,
     ) -> onnx.ModelProto:
-        """The whole as a model whose inputs and outputs are float32 of one shape.
+        """The whole as a model whose inputs and outputs are float32 of one shape; ask once.
 
         Raises
         ------

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import functools
 import importlib
+import logging
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+logger = logging.getLogger(__name__)
 
 SCIPY_FROM = 320
 """Side of a box, voxels, from which SciPy's transforms gain more than its import takes."""
@@ -36,12 +39,15 @@ def for_side(side: int) -> Any:
 def _scipy() -> Any:
     try:
         return importlib.import_module("scipy.fft")
-    except ImportError:
+    except ModuleNotFoundError:
+        return np.fft
+    except Exception as error:  # made for another NumPy, which shows as many kinds of errors
+        logger.warning("NumPy transforms, because SciPy does not start: %s", error)
         return np.fft
 
 
 def single(spectrum: npt.NDArray[np.complexfloating]) -> npt.NDArray[np.complex64]:
-    """A spectrum in single precision, itself where it is."""
+    """A spectrum in single precision, itself where it is; NumPy before 2 gives double."""
     return spectrum.astype(np.complex64, copy=False)
 
 

@@ -19,7 +19,7 @@ from blush_onnx import Denoiser
 from blush_onnx.engines.base import EngineSettings
 from blush_onnx.errors import InputError
 from blush_onnx.models import Model
-from training.checkpoints import network_of, save_weights
+from training.checkpoints import VOXEL_SIZE, network_of, save_weights
 from training.prepare.dataset import Dataset
 from training.sources import read_model
 
@@ -45,13 +45,16 @@ def calibrate(model: str, data: Path, output: Path) -> None:
     source = read_model(model)
     if not source.config.has_mask:
         raise InputError(f"{source.config.name} has no solvent mask")
+    if source.config.voxel_size != VOXEL_SIZE:
+        raise InputError(f"{source.config.name} has voxels of {source.config.voxel_size:g} Å")
     found, true = masks_of(source, Dataset(data))
-    offset, before, after = best_offset(found, true)
+    offset, before, _ = best_offset(found, true)
     network = network_of(source)
     state = network.state_dict()
     state["outc.bias"][1] += offset
     output.parent.mkdir(parents=True, exist_ok=True)
     save_weights(state, output, source.config.patch_size)
+    after = agreement(masks_of(read_model(str(output)), Dataset(data))[0], true)
     click.echo(
         f"{len(found)} volumes: intersection over union {before:.3f}, with {offset:+.2f} on the "
         f"mask's logit {after:.3f}\n{output}"
@@ -93,13 +96,15 @@ def best_offset(
     -------
     offset : float
     before, after : float
-        Intersection over union without and with it.
+        Intersection over union without it, and what is to be expected with it: patches overlap,
+        and the offset is added before they are blended.
     """
-    def agreement(offset: float) -> float:
-        border = 1 / (1 + math.exp(offset))
-        pairs = zip((mask > border for mask in found), (mask > 0.5 for mask in true), strict=True)
-        return float(np.mean([(a & b).sum() / max((a | b).sum(), 1) for a, b in pairs]))
-
-    by_offset = [agreement(offset) for offset in OFFSETS]
+    by_offset = [agreement(found, true, 1 / (1 + math.exp(offset))) for offset in OFFSETS]
     best = int(np.argmax(by_offset))
     return OFFSETS[best], by_offset[0], by_offset[best]
+
+
+def agreement(found: Sequence[Array], true: Sequence[Array], border: float = 0.5) -> float:
+    """Mean intersection over union of what lies above a border and the true masks."""
+    pairs = zip((mask > border for mask in found), (mask > 0.5 for mask in true), strict=True)
+    return float(np.mean([(a & b).sum() / max((a | b).sum(), 1) for a, b in pairs]))

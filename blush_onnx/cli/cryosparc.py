@@ -167,7 +167,7 @@ def rounds(
         click.echo(
             f"{number:<6} {each.denoising.uid:<9} "
             f"{in_angstrom(each.denoising.resolution_angstrom):<9}  "
-            f"{each.denoising.cut_off_angstrom:<7.2f} Å  {each.refinement}"
+            f"{in_angstrom(each.denoising.cut_off_angstrom):<9}  {each.refinement}"
         )
     click.echo(
         "Both half-sets of these refinements started from one reference: that their half-maps "

@@ -146,13 +146,14 @@ def _print_table(columns: list[str], rows: list[list[float]]) -> None:
 
 
 def _print_resolutions(curves: FscCurves, model: Curve | None) -> None:
+    from blush_onnx.fourier import in_angstrom
     from blush_onnx.fsc import resolution
 
     kind = "unmasked" if curves.corrected is None else "solvent-corrected"
     for threshold in (0.143, 0.5):
-        echo(f"Resolution at {threshold:g}: {curves.resolution(threshold):.2f} Å ({kind})")
+        echo(f"Resolution at {threshold:g}: {in_angstrom(curves.resolution(threshold))} ({kind})")
     if model is not None:
         reached = resolution(model, curves.box_size, curves.voxel_size, 0.5)
-        echo(f"Map to model at 0.5: {reached:.2f} Å")
+        echo(f"Map to model at 0.5: {in_angstrom(reached)}")
     if curves.randomised_from is not None:
         echo(f"Phases randomised from shell {curves.randomised_from} on, seed {curves.seed}")

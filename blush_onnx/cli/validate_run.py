@@ -131,6 +131,7 @@ class ValidateRun:
 
     def print_table(self, folder: OutputFolder) -> None:
         """The curves as a sketch, and what each test came to."""
+        from blush_onnx.fourier import in_angstrom
         from blush_onnx.report import fsc_files
 
         found = self.found
@@ -139,8 +140,8 @@ class ValidateRun:
             "given": "the mask given", "network": "a mask made of the network's", None: "no mask"
         }
         rows = [
-            ("Resolution", f"{found.fsc.resolution():.2f} Å (FSC 0.143), "
-             f"{found.fsc.resolution(0.5):.2f} Å (0.5), under {mask[found.mask_source]}"),
+            ("Resolution", f"{in_angstrom(found.fsc.resolution())} (FSC 0.143), "
+             f"{in_angstrom(found.fsc.resolution(0.5))} (0.5), under {mask[found.mask_source]}"),
         ]
         if found.local_resolution is not None:
             low, middle, high = found.local_resolution.quartiles

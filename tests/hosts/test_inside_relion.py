@@ -71,7 +71,7 @@ def refine(
     environment["RELION_BLUSH_ARGS"] = ours
     environment["BLUSH_ONNX_LOCKS"] = str(project)
     return subprocess.run(
-        call, cwd=project, env=environment, capture_output=True, text=True, timeout=1500
+        call, cwd=project, env=environment, capture_output=True, text=True, timeout=800
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from blush_onnx import Denoiser, InputError, conversion
+from blush_onnx import Denoiser, InputError, conversion, transforms
 from blush_onnx.checkpoint import read_checkpoint
 from blush_onnx.hosts.relion import read_job, reconstruct, solve
 from tests.python_without import run_python
@@ -143,6 +143,16 @@ def test_threads_do_not_change_a_reconstruction(tmp_path: Path) -> None:
     one, three = reconstruct(job, threads=1), reconstruct(job, threads=3)
     np.testing.assert_array_equal(one.unfiltered, three.unfiltered)
     np.testing.assert_array_equal(one.regularised, three.regularised)
+
+
+def test_scipys_transforms_change_a_reconstruction_by_rounding_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("scipy")
+    job = read_job(made_up_job(tmp_path, padding=2), folder=tmp_path)
+    before = reconstruct(job).regularised
+    monkeypatch.setattr(transforms, "SCIPY_FROM", 2)
+    assert distance(reconstruct(job).regularised, before) < 1e-6
 
 
 def test_a_reconstruction_takes_less_than_twice_the_cube_of_weights(tmp_path: Path) -> None:

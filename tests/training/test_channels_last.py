@@ -66,7 +66,7 @@ def test_its_gradients_in_bfloat16_are_finite_and_near() -> None:
 def test_so_are_those_of_a_compiled_one() -> None:
     if not shutil.which("g++"):
         pytest.skip("torch.compile needs a compiler")
-    in_a_process("gradients_in_bfloat16_are_finite_and_near(compiled=True)")
+    in_a_process("gradients_in_bfloat16_are_finite_and_near(compiled=True)", may_hang=True)
 
 
 def test_several_processes_can_train_it() -> None:
@@ -74,11 +74,11 @@ def test_several_processes_can_train_it() -> None:
     in_a_process("two_steps_of_a_team_give_gradients()")
 
 
-def in_a_process(call: str) -> None:
+def in_a_process(call: str, may_hang: bool = False) -> None:
     """A function of this file, where it can be given up.
 
     PyTorch's compiler and its process groups have threads and processes of their own, and a
-    run of all tests once hung in one of the two.
+    run of all tests once hung in one of the two. `may_hang`: that is no fault of ours.
     """
     code = (
         f"import faulthandler; faulthandler.dump_traceback_later({PATIENCE}, exit=True)\n"
@@ -88,7 +88,7 @@ def in_a_process(call: str) -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False,
         env={**os.environ, "TORCHINDUCTOR_COMPILE_THREADS": "1"}, timeout=2 * PATIENCE,
     )
-    if f"Timeout (0:{PATIENCE // 60:02}:{PATIENCE % 60:02})!" in done.stderr:
+    if may_hang and f"Timeout (0:{PATIENCE // 60:02}:{PATIENCE % 60:02})!" in done.stderr:
         pytest.xfail(f"PyTorch did not return within {PATIENCE} seconds:\n{done.stderr[-3000:]}")
     assert done.returncode == 0, done.stderr[-3000:]
 

@@ -20,6 +20,9 @@ from tests.conftest import TINY_CHECKPOINT
 
 torch = pytest.importorskip("torch")
 
+from matplotlib.image import imread  # noqa: E402
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: E402
+
 from training import config as configuration  # noqa: E402
 from training.augment import Draw, patches_of  # noqa: E402
 from training.checkpoints import new_network, save_weights  # noqa: E402
@@ -77,10 +80,9 @@ def test_half_a_minute_of_training_lowers_the_error(toy_data: Path, tmp_path: Pa
     assert float(once["error"]) < 0.9 * before["error"]
     assert float(once["mask"]) < before["mask"]
     assert (tmp_path / "metrics.csv").read_text().count("\n") == 1 + 80 // 20
-    picture = pytest.importorskip("matplotlib.image").imread(tmp_path / "validation.png")
+    picture = imread(tmp_path / "validation.png")
     assert picture.std(axis=(0, 1)).max() > 0.1
-    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    board = events.EventAccumulator(str(tmp_path)).Reload()
+    board = EventAccumulator(str(tmp_path)).Reload()
     shown = {tag: [e.step for e in board.Scalars(tag)] for tag in board.Tags()["scalars"]}
     assert shown["metrics/loss"] == [20, 40, 60, 80]
     assert shown["validation0/error"] == shown["validation5/error"] == [80]
