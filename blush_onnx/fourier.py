@@ -337,3 +337,8 @@ def shell_to_angstrom(shell: float, side: int, voxel_size: float) -> float:
 def in_angstrom(angstrom: float | None) -> str:
     """A resolution for people: ``4.34 Å``, or none where it is infinite or not known."""
     return "none" if angstrom is None or not math.isfinite(angstrom) else f"{angstrom:.2f} Å"
+
+
+def agree_to(angstrom: float) -> str:
+    """What two half-maps do, in a sentence: ``agree to 4.34 Å``, or ``agree at no resolution``."""
+    return f"agree to {angstrom:.2f} Å" if math.isfinite(angstrom) else "agree at no resolution"

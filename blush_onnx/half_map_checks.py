@@ -13,7 +13,7 @@ import numpy.typing as npt
 from blush_onnx import fourier
 from blush_onnx.boxes import EvenCube
 from blush_onnx.errors import InputError
-from blush_onnx.fourier import in_angstrom
+from blush_onnx.fourier import agree_to, in_angstrom
 from blush_onnx.fsc import FscCurves, resolution
 from blush_onnx.volume_io import VOXEL_SIZE_TOLERANCE, MapFile
 
@@ -162,7 +162,7 @@ def _harmful_mask(curves: FscCurves) -> str | None:
         return None
     without = resolution(curves.unmasked, curves.box_size, curves.voxel_size, NYQUIST_THRESHOLD)
     return (
-        f"under the mask the halves agree to {in_angstrom(curves.resolution())}, without it to "
+        f"under the mask the halves {agree_to(curves.resolution())}, without it to "
         f"{in_angstrom(without)}: the mask cuts the particle off, or does not lie on it"
     )
 

@@ -235,12 +235,12 @@ def _numbers(text: str | None) -> tuple[int, ...]:
 
 
 def _print_job(project: str, done: Done) -> None:
-    from blush_onnx.fourier import in_angstrom
+    from blush_onnx.fourier import agree_to
     from blush_onnx.hosts.cryosparc.external import ONE_REFERENCE
 
     for warning in done.warnings:
         click.echo(f"Warning: {warning}", err=True)
     click.echo(f"Job          {project} {done.uid}, output denoised")
-    click.echo(f"Half-maps    agree to {in_angstrom(done.resolution_angstrom)} (FSC 0.143)")
+    click.echo(f"Half-maps    {agree_to(done.resolution_angstrom)} (FSC 0.143)")
     click.echo(f"Cut-off      {done.cut_off_angstrom:.2f} Å")
     click.echo(ONE_REFERENCE.format(done.cut_off_angstrom))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from blush_onnx.fourier import in_angstrom
+from blush_onnx.fourier import agree_to, in_angstrom
 from blush_onnx.fsc import FscCurves
 from blush_onnx.report.content import ReportContent
 from blush_onnx.report.maps import CURVES, ReportMaps, map_sections
@@ -85,7 +85,7 @@ def summary(record: Mapping[str, Any], found: FscCurves | None) -> list[str]:
         ]
     kind = next(label for name, label in CURVES.items() if getattr(found, name) is not None)
     first = (
-        f"Before denoising the two half-maps agree to {in_angstrom(found.resolution())} "
+        f"Before denoising the two half-maps {agree_to(found.resolution())} "
         f"(FSC 0.143, {kind}). Each half was denoised on its own by the network "
         f"“{record['model']['name']}”, in {patches} for both."
     )

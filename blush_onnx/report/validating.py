@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from blush_onnx.fourier import in_angstrom
+from blush_onnx.fourier import agree_to, in_angstrom
 from blush_onnx.fsc import resolution
 from blush_onnx.report.content import ReportContent, Section, Table
 from blush_onnx.report.maps import ReportMaps, fsc_section, map_sections
@@ -96,8 +96,7 @@ def _summary(found: Validation) -> list[str]:
         "correlates",
         None: "of the whole boxes, without a mask",
     }[found.mask_source]
-    reached = in_angstrom(found.fsc.resolution())
-    first = f"The two half-maps agree to {reached} (FSC 0.143), {source}."
+    first = f"The two half-maps {agree_to(found.fsc.resolution())} (FSC 0.143), {source}."
     if found.regularised is not None and not found.trailing:
         first += (
             " The denoised halves were not cut off there: spectral trailing was switched off, or "

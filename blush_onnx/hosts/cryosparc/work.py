@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from blush_onnx import __version__, half_map_checks, volume_io
 from blush_onnx.denoiser import DEFAULT_STRIDE, Denoiser
-from blush_onnx.fourier import in_angstrom
+from blush_onnx.fourier import agree_to
 from blush_onnx.hosts.cryosparc import pictures
 from blush_onnx.hosts.cryosparc.running import JobLog
 from blush_onnx.models import OFFICIAL_MODEL, Model
@@ -204,7 +204,7 @@ def _show(
     """Lines and pictures on what was done; returns the picture of slices."""
     kind = "solvent-corrected" if result.fsc.corrected is not None else "unmasked"
     log.line(
-        f"The half-maps agree to {in_angstrom(result.fsc.resolution())} (FSC 0.143, {kind}). "
+        f"The half-maps {agree_to(result.fsc.resolution())} (FSC 0.143, {kind}). "
         f"{cut_off_text(result, asked_for=cut_off is not None)}"
     )
     curve = pictures.fsc_plot(
