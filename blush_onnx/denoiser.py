@@ -296,7 +296,7 @@ class Denoiser:
         turns = orientations(rotations)
         values = as_volume(volume, "the volume")
         chosen = (
-            masks.default_mask(_three(values.shape)) if mask is None
+            masks.default_mask(values.shape) if mask is None
             else as_mask(mask, values.shape)
         )
         padding = patches.padding(values.shape, size, stride)
@@ -345,8 +345,3 @@ class Denoiser:
         for warning in result.warnings:
             logger.info(warning)
         return result
-
-
-def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    z, y, x = shape
-    return z, y, x

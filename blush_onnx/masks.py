@@ -135,7 +135,7 @@ def class_sphere(
     return radial_mask(side, radius, edge)
 
 
-def default_mask(shape: tuple[int, int, int], edge: int = 6) -> npt.NDArray[np.float32]:
+def default_mask(shape: tuple[int, ...], edge: int = 6) -> npt.NDArray[np.float32]:
     """The mask that the network gets when none is given: the largest soft sphere.
 
     Parameters

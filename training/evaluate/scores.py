@@ -77,7 +77,7 @@ def score_case(case: Case, denoise: Denoise, *, repeats: bool) -> tuple[Scores, 
         found["weak_direction"] = powers[0] / max(powers[1], 1e-30)
     if repeats:
         errors = []
-        again, sphere = output, masks.default_mask(_three(output.shape))
+        again, sphere = output, masks.default_mask(output.shape)
         for _ in range(REPEATS - 1):
             again = denoise(again * sphere, case)[0]
             errors.append(_error(again, case, None))
@@ -114,7 +114,7 @@ def score_noise(denoise: Denoise) -> Scores:
     left, shared = [], []
     for _, first, second in pure_noise():
         outputs = denoise(first, None)[0], denoise(second, None)[0]
-        inside = masks.default_mask(_three(first.shape)) == 1
+        inside = masks.default_mask(first.shape) == 1
         left.append(float(outputs[0][inside].var() / first[inside].var()))
         shared.append(_shared(outputs[0], outputs[1]))
     return {"noise": float(np.median(left)), "noise_shared": max(shared)}
@@ -200,7 +200,7 @@ def summary(rows: Sequence[Mapping[str, float | str]], noise: Scores) -> Scores:
 
 
 def _error(output: Volume, case: Case, where: Volume | None) -> float:
-    weight = masks.default_mask(_three(case.mask.shape))
+    weight = masks.default_mask(case.mask.shape)
     if where is not None:
         weight = weight * where
     after = float((np.square(output - case.target) * weight).sum(dtype=np.float64))
@@ -216,10 +216,6 @@ def _kept(output: Volume, case: Case) -> float:
     both = float((output * contrast).sum(dtype=np.float64))
     return both / max(float((case.target * contrast).sum(dtype=np.float64)), 1e-30)
 
-
-def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    z, y, x = shape
-    return z, y, x
 
 
 def _shared(first: Volume, second: Volume) -> float:
