@@ -57,6 +57,7 @@ def blend_orientations(
     patch_size: int,
     batch_size: int = 1,
     at_a_time: int | None = None,
+    workers: int = 1,
     progress: Progress | None = None,
 ) -> Averaged:
     """Run the network over a volume in each orientation, and average what it answers.
@@ -73,8 +74,8 @@ def blend_orientations(
         At least one.
     stride : int
         Voxels.
-    patch_size, batch_size, at_a_time : int
-        As for :func:`blush_onnx.evaluation.evaluate`.
+    patch_size, batch_size, at_a_time, workers : int
+        As for :func:`blush_onnx.evaluation.blend_patches`.
     progress : callable, optional
         Called with (done, total) patches of all orientations; whatever it raises ends
         the work.
@@ -95,7 +96,8 @@ def blend_orientations(
             plan = plan_of(turn)
             density, solvent_mask = blend_patches(
                 engine, turn.turn(volume), turn.turn(local_std), plan, batch_size=batch_size,
-                at_a_time=at_a_time, progress=_part(progress, sum(p[0] for p in plans), total),
+                at_a_time=at_a_time, workers=workers,
+                progress=_part(progress, sum(p[0] for p in plans), total),
             )
             plans.append((len(plan.origins), plan.skipped, plan.threshold))
             yield turn.turn_back(density), turn.turn_back(solvent_mask)

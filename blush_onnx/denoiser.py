@@ -316,7 +316,7 @@ class Denoiser:
             self.engine, standardised, local_std, chosen, turns, stride, patch_size=size,
             # On a CPU the patches of a batch would only wait for each other.
             batch_size=self.batch_size if self.engine.description.is_gpu else 1,
-            at_a_time=self.patches_at_a_time, progress=progress,
+            at_a_time=self.patches_at_a_time, workers=self.workers, progress=progress,
         )
         density, solvent_mask, spread = found.density, found.mask, found.spread
         density *= chosen

@@ -17,6 +17,7 @@ from blush_onnx.engines import (
     installed_providers,
 )
 from blush_onnx.engines.base import EngineSettings
+from blush_onnx.engines.compiled import cache_folder
 from blush_onnx.errors import BlushError
 from blush_onnx.machine import available_bytes, available_cpus
 
@@ -48,7 +49,8 @@ def examine() -> dict[str, Any]:
     -------
     dict
         ``versions``, ``machine``, ``models`` (with the result of each checksum),
-        ``default_model``, ``providers`` (with the self-test of each),
+        ``default_model``, ``providers`` (with the self-test of each), ``cache`` (folder of
+        what engines compiled, and its bytes),
         ``relion_python_blush`` (first of that name on PATH, or None), ``notes`` and
         ``problems``, sentences that say what to know and what to do.
     """
@@ -71,6 +73,7 @@ def examine() -> dict[str, Any]:
         "default_model": None if default is None else default.config.name,
         "models": registered,
         "providers": _examine_providers(default, problems, notes),
+        "cache": _examine_cache(),
         RELION_COMMAND: _examine_relion_command(notes),
         "notes": notes,
         "problems": problems,
@@ -138,6 +141,14 @@ def _examine_providers(
                 f"(allowed {self_test.TOLERANCE:.0e}): do not use it"
             )
     return rows
+
+
+def _examine_cache() -> dict[str, Any]:
+    folder = cache_folder()
+    if folder is None:
+        return {"folder": None, "bytes": 0}
+    sizes = (path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return {"folder": str(folder), "bytes": sum(sizes)}
 
 
 def _examine_relion_command(notes: list[str]) -> str | None:

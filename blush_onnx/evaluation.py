@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import numpy as np
 
-from blush_onnx.engines.base import Array, Engine
+from blush_onnx.engines.base import Array, Engine, EngineDescription
 from blush_onnx.errors import EngineError, OutOfMemoryError
 from blush_onnx.patches import Blend, Origin, PatchPlan
 
@@ -66,24 +66,24 @@ def evaluate(
     EngineError
         The engine failed otherwise, or returned what is not finite.
     """
-    def run(batch: Batch, size: int) -> Evaluated:
-        # A card gets batches of one size throughout: others would compile and round anew.
-        spare = size - len(batch) if engine.description.is_gpu else 0
-        given = batch + batch[-1:] * spare
-        return engine.run(
-            _stack(volume, given, patch_size), _stack(local_std, given, patch_size)
-        )
+    def cut(batch: Batch, size: int) -> tuple[Array, Array]:
+        given = _filled(batch, size) if engine.description.is_gpu else batch
+        return _stack(volume, given, patch_size), _stack(local_std, given, patch_size)
+
+    def run(given: Future[tuple[Array, Array]]) -> Evaluated:
+        return engine.run(*given.result())
 
     remaining = deque(origins)
     pending: deque[tuple[Batch, Future[Evaluated]]] = deque()
     workers = at_a_time or engine.description.side_by_side
-    waiting = 1  # so that nobody idles while results are blended
-    with ThreadPoolExecutor(workers) as pool:
+    waiting = 1  # so that nobody idles while patches are cut out and results blended
+    with ThreadPoolExecutor(workers) as pool, ThreadPoolExecutor(workers) as ahead:
         try:
             while remaining or pending:
                 while remaining and len(pending) < workers + waiting:
                     batch = [remaining.popleft() for _ in range(min(batch_size, len(remaining)))]
-                    pending.append((batch, pool.submit(run, batch, batch_size)))
+                    given = ahead.submit(cut, batch, batch_size)
+                    pending.append((batch, pool.submit(run, given)))
                 batch, future = pending.popleft()
                 try:
                     density, logit = future.result()
@@ -99,11 +99,7 @@ def evaluate(
                         workers, waiting = 1, 0
                         logger.warning("out of memory: going on with one patch at a time")
                     continue
-                if not np.isfinite(density).all():
-                    raise EngineError(
-                        f"{engine.description.provider} returned values that are not finite "
-                        f"(precision {engine.description.precision})"
-                    )
+                _require_finite(density, engine.description)
                 for i, origin in enumerate(batch):
                     yield origin, density[i], None if logit is None else logit[i]
         finally:
@@ -119,6 +115,7 @@ def blend_patches(
     *,
     batch_size: int = 1,
     at_a_time: int | None = None,
+    workers: int = 1,
     progress: Callable[[int, int], object] | None = None,
 ) -> tuple[Array, Array]:
     """Run the network over a plan's patches and blend them, always in the plan's order.
@@ -130,6 +127,8 @@ def blend_patches(
     plan : PatchPlan
     batch_size, at_a_time : int
         As for :func:`evaluate`.
+    workers : int
+        Threads that blend; the result does not depend on them.
     progress : callable, optional
         Called with (done, total) patches; whatever it raises ends the work.
 
@@ -138,7 +137,6 @@ def blend_patches(
     density, mask : array like `volume`
         Zero where no patch reaches.
     """
-    blend = Blend(plan)
     total = len(plan.origins)
     if progress:
         progress(0, total)
@@ -146,7 +144,8 @@ def blend_patches(
         engine, volume, local_std, plan.origins, patch_size=plan.window.shape[0],
         batch_size=batch_size, at_a_time=at_a_time,
     )
-    with contextlib.closing(evaluated):
+    with contextlib.closing(evaluated), ThreadPoolExecutor(workers) as pool:
+        blend = Blend(plan, workers, pool)
         for done, (origin, density, logit) in enumerate(evaluated, 1):
             blend.add(origin, density, logit)
             if progress:
@@ -162,6 +161,19 @@ def _abandoned(pending: deque[tuple[Batch, Future[Evaluated]]]) -> list[Origin]:
     patches = [origin for batch, _ in pending for origin in batch]
     pending.clear()
     return patches
+
+
+def _require_finite(density: Array, description: EngineDescription) -> None:
+    if not np.isfinite(density).all():
+        raise EngineError(
+            f"{description.provider} returned values that are not finite "
+            f"(precision {description.precision})"
+        )
+
+
+def _filled(batch: Batch, size: int) -> Batch:
+    """A card gets batches of one size throughout: others would compile and round anew."""
+    return batch + batch[-1:] * (size - len(batch))
 
 
 def _stack(volume: Array, origins: Batch, size: int) -> Array:

@@ -6,7 +6,9 @@ number of processors nor the free memory of the machine show.
 
 from __future__ import annotations
 
+import itertools
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +33,18 @@ def available_cpus() -> int:
         except (OSError, ValueError):  # no such limit, or "max"
             continue
     return count
+
+
+def processor() -> str:
+    """What decides which instructions programs may use here: the processor and its abilities."""
+    try:
+        with Path("/proc/cpuinfo").open() as file:  # Linux: a paragraph for each processor
+            first = itertools.takewhile(str.strip, file)
+            wanted = ("vendor_id", "model name", "flags", "CPU part", "Features")
+            lines = [line for line in first if line.startswith(wanted)]
+    except OSError:
+        lines = []
+    return "".join(lines) or f"{platform.machine()} {platform.processor()}"
 
 
 def available_bytes() -> int | None:

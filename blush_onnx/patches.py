@@ -6,6 +6,7 @@ Formulas: docs/numerics.md, section 4, steps 4 and 5.
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from blush_onnx.errors import InputError
 from blush_onnx.masks import centred
+from blush_onnx.threads import by_plane
 
 STRIDES = {"reference": 20, "balanced": 32, "fast": 43}
 """Distances of the patches, voxels, by how near the map is to that of the published program."""
@@ -169,10 +171,17 @@ class Blend:
     Parameters
     ----------
     plan : PatchPlan
+    workers : int
+        Threads that share the planes of a patch; the result does not depend on them.
+    pool : ThreadPoolExecutor, optional
+        Whose threads those are.
     """
 
-    def __init__(self, plan: PatchPlan) -> None:
+    def __init__(
+        self, plan: PatchPlan, workers: int = 1, pool: ThreadPoolExecutor | None = None
+    ) -> None:
         self._plan = plan
+        self._workers, self._pool = workers, pool
         self._size = plan.window.shape[0]
         self._density = np.zeros(plan.weight.shape, dtype=np.float32)
         self._mask = np.zeros(plan.weight.shape, dtype=np.float32)
@@ -194,16 +203,20 @@ class Blend:
         mask_logit : array like `density`, or None
             The mask before its sigmoid; None: a mask of ones.
         """
-        place = _place(origin, self._size)
-        window, scratch = self._plan.window, self._scratch
-        self._density[place] += np.multiply(density, window, out=scratch)
-        if mask_logit is None:
-            self._mask[place] += window
-            return
-        with np.errstate(over="ignore"):
-            np.exp(np.negative(mask_logit, out=scratch), out=scratch)
-        scratch += 1
-        self._mask[place] += np.divide(window, scratch, out=scratch)
+        def add(planes: range) -> None:
+            part = slice(planes.start, planes.stop)
+            place = _place(origin, self._size, part)
+            window, scratch = self._plan.window[part], self._scratch[part]
+            self._density[place] += np.multiply(density[part], window, out=scratch)
+            if mask_logit is None:
+                self._mask[place] += window
+                return
+            with np.errstate(over="ignore"):
+                np.exp(np.negative(mask_logit[part], out=scratch), out=scratch)
+            scratch += 1
+            self._mask[place] += np.divide(window, scratch, out=scratch)
+
+        by_plane(add, self._size, self._workers, self._pool)
 
     def finish(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Density and solvent mask, zero where the windows sum to less than 0.1."""
@@ -215,9 +228,13 @@ class Blend:
         return self._density, self._mask
 
 
-def _place(origin: Origin, size: int) -> tuple[slice, slice, slice]:
+def _place(
+    origin: Origin, size: int, planes: slice | None = None
+) -> tuple[slice, slice, slice]:
+    """Where a patch lies in the volume, or some of its planes."""
     z, y, x = origin
-    return slice(z, z + size), slice(y, y + size), slice(x, x + size)
+    first, end = (planes.start, planes.stop) if planes else (0, size)
+    return slice(z + first, z + end), slice(y, y + size), slice(x, x + size)
 
 
 def _means(

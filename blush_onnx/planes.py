@@ -30,6 +30,8 @@ from blush_onnx.network import (
 if TYPE_CHECKING:
     import onnx
 
+FORM = 1
+"""Number of the graph's form: with another, graphs that are kept from before are not used."""
 LARGEST_DENSE_SIDE = 32
 """Slices up to which combining them by one dense matrix product is the faster way."""
 SMALLEST_FOUR = 8

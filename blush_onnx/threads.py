@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import numpy as np
 
@@ -15,7 +16,10 @@ KEPT_BLOCK = 24 << 20
 """Bytes; see keep_freed_blocks."""
 
 
-def by_plane(work: Callable[[range], None], count: int, workers: int = 1) -> None:
+def by_plane(
+    work: Callable[[range], None], count: int, workers: int = 1,
+    pool: ThreadPoolExecutor | None = None,
+) -> None:
     """Call a function on planes 0 … count − 1, each thread on neighbours.
 
     Parameters
@@ -27,15 +31,17 @@ def by_plane(work: Callable[[range], None], count: int, workers: int = 1) -> Non
         Planes.
     workers : int
         Threads, at most.
+    pool : ThreadPoolExecutor, optional
+        Whose threads to use, where there are many calls; by default new ones.
     """
     workers = max(1, min(workers, MOST_WORKERS, count // FEWEST_PLANES))
     if workers == 1:
         work(range(count))
         return
     bounds = [count * k // workers for k in range(workers + 1)]
-    with ThreadPoolExecutor(workers) as pool:
-        shares = [range(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
-        for _ in pool.map(work, shares):
+    shares = [range(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+    with nullcontext(pool) if pool else ThreadPoolExecutor(workers) as threads:
+        for _ in threads.map(work, shares):
             pass  # raises what a thread raised
 
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import functools
 import gzip
 import importlib.util
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -32,6 +34,13 @@ def need(name: str, present: bool, why: str) -> None:
         pytest.fail(f"{name} is required here: {why}")
     if not present:
         pytest.skip(why)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What engines compile is kept in a folder of this run, for its child processes as well."""
+    folder = tempfile.mkdtemp(prefix="blush-onnx-tests-")
+    config.add_cleanup(functools.partial(shutil.rmtree, folder, ignore_errors=True))
+    os.environ["BLUSH_ONNX_CACHE"] = folder
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -47,6 +47,11 @@ def _print(found: dict[str, Any]) -> None:
         if "relative_error" in row:
             detail += f", relative error {row['relative_error']:.1e}"
         click.echo(f"   {row['provider']:<12} self-test {row['self_test']}{detail}")
+    cache = found["cache"]
+    click.echo(
+        f"Compiled graphs: {cache['bytes'] / 2**20:.0f} MiB in {cache['folder']}" if cache["folder"]
+        else "Compiled graphs: not kept"
+    )
     click.echo(f"relion_python_blush on PATH: {found['relion_python_blush'] or 'none'}")
     for note in found["notes"]:
         click.echo(f"Note: {note}")

@@ -1,19 +1,34 @@
-"""Compiled graphs kept for the next process, where a provider takes minutes to make them."""
+"""What an engine makes of a graph before it can compute, kept for the next process.
+
+TensorRT compiles for minutes, into a folder of its own (:func:`kept`). What ONNX Runtime makes of
+the graph for a CPU takes a third of a start: it is one file (:class:`KeptFile`).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+import time
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
 FOLDER_VARIABLE = "BLUSH_ONNX_CACHE"
+OFF = "off"
+"""Value of the variable with which nothing is kept."""
+MOST_FILES = 6
+"""Files of a provider that are kept; the one that was not used for longest goes first."""
 _NAME_LENGTH = 32
+_BLOCK = 1 << 20
+_FINISHED, _UNFINISHED = ".graph", ".part"
+_GIVEN_UP_AFTER = 24 * 3600
+"""Seconds after which an unfinished file is that of a process that was killed."""
 
 
 @contextmanager
@@ -35,15 +50,16 @@ def kept(provider: str, graph: bytes, *details: object) -> Iterator[Path]:
     ------
     Path
         Below ``$BLUSH_ONNX_CACHE``, else the user's cache folder; where neither can be
-        written, a temporary one, which goes afterwards.
+        written, or the variable is ``off``, a temporary one, which goes afterwards.
     """
     from filelock import FileLock
 
-    name = hashlib.sha256("\0".join(map(str, details)).encode())
-    name.update(hashlib.sha256(graph).digest())
-    folder = _home() / provider / name.hexdigest()[:_NAME_LENGTH]
+    cache = cache_folder()
     with ExitStack() as stack:
         try:
+            if cache is None:
+                raise OSError(f"{FOLDER_VARIABLE} is {OFF}")
+            folder = cache / provider / _key(graph, *details)
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(FileLock(folder / ".lock"))
         except (OSError, NotImplementedError) as error:  # the latter: no locks on that disk
@@ -52,8 +68,86 @@ def kept(provider: str, graph: bytes, *details: object) -> Iterator[Path]:
         yield folder
 
 
-def _home() -> Path:
+class KeptFile:
+    """The file that a provider made of a graph, in the folder of :func:`kept`.
+
+    Written under another name and then renamed, so that whoever comes meanwhile finds all of
+    it or nothing, and needs no lock; its checksum is part of its name.
+
+    Parameters
+    ----------
+    provider, graph, *details
+        As for :func:`kept`.
+    """
+
+    def __init__(self, provider: str, graph: bytes, *details: object) -> None:
+        cache = cache_folder()
+        self._folder = None if cache is None else cache / provider
+        self._key = _key(graph, *details)
+
+    def find(self) -> Path | None:
+        """The file, if it is there and as it was written."""
+        if self._folder is None:
+            return None
+        for path in self._folder.glob(f"{self._key}-*{_FINISHED}"):
+            with contextlib.suppress(OSError):
+                if path.stem.endswith(_checksum(path)):
+                    with contextlib.suppress(OSError):  # the folder may be another's
+                        os.utime(path)
+                    return path
+                path.unlink()
+        return None
+
+    def store(self, write: Callable[[Path], None]) -> None:
+        """Keep what `write` puts into the path it is given; where that fails, do without."""
+        if self._folder is None:
+            return
+        unfinished = self._folder / f"{self._key}-{uuid.uuid4().hex}{_UNFINISHED}"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write(unfinished)
+            name = f"{self._key}-{_checksum(unfinished)}{_FINISHED}"
+            unfinished.replace(self._folder / name)
+            _tidy(self._folder)
+        except Exception as error:  # a full disk shows itself in whatever way `write` has
+            logger.info("%s's graph is not kept: %s", self._folder.name, error)
+            with contextlib.suppress(OSError):
+                unfinished.unlink(missing_ok=True)
+
+
+def _tidy(folder: Path) -> None:
+    used: list[tuple[float, Path]] = []
+    for path in folder.glob("*-*"):
+        with contextlib.suppress(OSError):  # another process tidies as well
+            last = path.stat().st_mtime
+            if path.suffix == _FINISHED:
+                used.append((last, path))
+            elif time.time() - last > _GIVEN_UP_AFTER:
+                path.unlink()
+    for _, path in sorted(used, reverse=True)[MOST_FILES:]:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _key(graph: bytes, *details: object) -> str:
+    name = hashlib.sha256("\0".join(map(str, details)).encode())
+    name.update(hashlib.sha256(graph).digest())
+    return name.hexdigest()[:_NAME_LENGTH]
+
+
+def _checksum(path: Path) -> str:
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            found.update(block)
+    return found.hexdigest()[:_NAME_LENGTH]
+
+
+def cache_folder() -> Path | None:
+    """``$BLUSH_ONNX_CACHE``, else a folder in the user's cache; None where it is ``off``."""
     chosen = os.environ.get(FOLDER_VARIABLE)
+    if chosen == OFF:
+        return None
     if chosen:
         return Path(chosen).expanduser()
     import platformdirs

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from blush_onnx import planes
+from blush_onnx.engines import compiled
 from blush_onnx.engines.base import (
     MOST_SIDE_BY_SIDE,
     Array,
@@ -20,7 +23,7 @@ from blush_onnx.engines.base import (
 )
 from blush_onnx.engines.session import PROVIDERS, first_line, open_session, why_not
 from blush_onnx.errors import EngineError, ModelError, OutOfMemoryError
-from blush_onnx.machine import available_cpus
+from blush_onnx.machine import available_cpus, processor
 
 _PRECISIONS = {
     "cuda": ("float32", "tf32", "float16"),
@@ -162,17 +165,20 @@ def create(
     threads = settings.threads or available_cpus()
     streams, graph = 1, model
     in_planes = provider in _IN_PLANES and not as_stored
-    if in_planes:
-        graph = _in_planes(model, patch_size, only_2d=provider != "cpu")
+    ran_on: set[str] = set()
     if provider == "cpu" and not as_stored:
         streams = min(threads, MOST_SIDE_BY_SIDE)
-    elif settings.precision == "float16" and provider == "cuda":
-        graph = _in_half_precision(model, patch_size)
-    # Calls from several Python threads share the session's workers and each brings one itself.
-    session, ran_on = open_session(
-        graph, long, device, threads - streams + 1, patch_size, settings.precision,
-        settings.card_memory,
-    )
+        # Calls from several Python threads share the session's workers; each brings one itself.
+        session, rewritten = _in_planes_on_cpu(model, threads - streams + 1, patch_size)
+    else:
+        if in_planes:
+            graph = _in_planes(model, patch_size, only_2d=True)
+        elif settings.precision == "float16" and provider == "cuda":
+            graph = _in_half_precision(model, patch_size)
+        session, ran_on = open_session(
+            graph, long, device, threads, patch_size, settings.precision, settings.card_memory
+        )
+        rewritten = graph is not model
     if provider != "cpu" and ran_on != {long}:
         where = ", ".join(sorted(ran_on)) or "an unknown provider"
         raise EngineError(
@@ -185,15 +191,44 @@ def create(
             threads, settings.precision, streams,
         ),
         one_by_one=in_planes,
-        rewritten=graph is not model,
+        rewritten=rewritten,
     )
+
+
+def _in_planes_on_cpu(model: bytes, threads: int, patch_size: int) -> tuple[Any, bool]:
+    """A session of the graph with 2-D convolutions, kept as ONNX Runtime optimised it.
+
+    Returns
+    -------
+    session : onnxruntime.InferenceSession
+    rewritten : bool
+        Whether the graph could be written so.
+    """
+    import onnxruntime
+
+    file = compiled.KeptFile(
+        "onnxruntime", model, onnxruntime.__version__, planes.FORM, patch_size, processor()
+    )
+
+    def open_it(graph: bytes | Path, optimised_to: Path | None = None) -> Any:
+        return open_session(
+            graph, PROVIDERS["cpu"], 0, threads, patch_size, optimised_to=optimised_to
+        )[0]
+
+    if found := file.find():
+        with contextlib.suppress(EngineError):  # it went since, or this ONNX Runtime is another
+            return open_it(found), True
+    graph = _in_planes(model, patch_size, only_2d=False)
+    if graph is model:
+        return open_it(model), False
+    opened: list[Any] = []
+    file.store(lambda path: opened.append(open_it(graph, path)))
+    return opened[0] if opened else open_it(graph), True
 
 
 def _in_planes(content: bytes, patch_size: int, *, only_2d: bool) -> bytes:
     """The graph with 2-D convolutions; as it is where it cannot be written so."""
     import onnx
-
-    from blush_onnx import planes
 
     try:
         model = onnx.load_from_string(content)

@@ -35,20 +35,24 @@ _ON_CARDS = {PROVIDERS[name] for name in GPU_PROVIDERS}
 
 
 def open_session(
-    model: bytes, long: str, device: int, threads: int, patch_size: int,
+    model: bytes | Path, long: str, device: int, threads: int, patch_size: int,
     precision: str = "float32", card_memory: float | None = None,
+    *, optimised_to: Path | None = None,
 ) -> tuple[Any, set[str]]:
     """Open a session; on any provider but the CPU also see where its convolutions run.
 
     Parameters
     ----------
-    model : bytes
+    model : bytes or Path
+        A graph; a file is one that was written to `optimised_to`, and stays as it is.
     long : str
         Execution provider as ONNX Runtime names it.
     device, threads, patch_size : int
     precision : str
     card_memory : float, optional
         GiB; CUDA alone takes notice.
+    optimised_to : Path, optional
+        File for the graph as ONNX Runtime optimised it for this very processor.
 
     Returns
     -------
@@ -69,6 +73,10 @@ def open_session(
     # soon as the first patch is done; DirectML has none.
     options.enable_mem_pattern = long not in (PROVIDERS["cpu"], PROVIDERS["directml"])
     options.log_severity_level = 4  # what matters is raised below, in one line
+    if isinstance(model, Path):
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if optimised_to is not None:
+        options.optimized_model_filepath = str(optimised_to)
     if long in ("CUDAExecutionProvider", "TensorrtExecutionProvider"):
         _preload()
     on_cpu = long == "CPUExecutionProvider"
@@ -77,7 +85,7 @@ def open_session(
         providers.append("CPUExecutionProvider")
     try:
         with contextlib.ExitStack() as stack:
-            if long == PROVIDERS["tensorrt"]:
+            if long == PROVIDERS["tensorrt"] and isinstance(model, bytes):
                 kept = stack.enter_context(
                     compiled.kept("tensorrt", model, *_what_tensorrt_depends_on(device), precision)
                 )
@@ -89,7 +97,8 @@ def open_session(
             # Without its fallback ONNX Runtime raises what it would print, and a session whose
             # card fails later does not move to the CPU behind our back.
             session = onnxruntime.InferenceSession(
-                model, options, providers=providers, enable_fallback=0
+                str(model) if isinstance(model, Path) else model, options,
+                providers=providers, enable_fallback=0,
             )
             ran_on = set() if on_cpu else _where_convolutions_run(session, patch_size)
     except Exception as error:  # ONNX Runtime raises a family of its own for each failure

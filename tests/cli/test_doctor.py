@@ -27,6 +27,12 @@ def test_the_plain_text_says_the_same() -> None:
     done = run_cli("doctor")
     assert "self-test passed" in done.stdout
     assert "No problems found." in done.stdout
+    assert f"MiB in {os.environ['BLUSH_ONNX_CACHE']}" in done.stdout
+
+
+def test_where_nothing_is_kept_it_says_so() -> None:
+    done = run_cli("doctor", env={**os.environ, "BLUSH_ONNX_CACHE": "off"})
+    assert "Compiled graphs: not kept" in done.stdout
 
 
 def test_a_damaged_model_is_a_problem(tiny_model: Path, tmp_path: Path) -> None:

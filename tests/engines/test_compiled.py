@@ -1,16 +1,24 @@
-"""What a provider compiles is kept under all that it depends on, by one process at a time."""
+"""What is compiled is kept under all that it depends on, and found whole or not at all."""
 
 from __future__ import annotations
 
 import logging
+import os
+import textwrap
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from blush_onnx import Denoiser, planes
 from blush_onnx.engines import session as ort_session
-from blush_onnx.engines.compiled import FOLDER_VARIABLE, kept
+from blush_onnx.engines.compiled import FOLDER_VARIABLE, MOST_FILES, OFF, KeptFile, kept
+from tests.conftest import blob_and_noise
+from tests.python_without import run_python
 
 
 @pytest.fixture(autouse=True)
@@ -75,3 +83,126 @@ def test_tensorrt_is_told_the_folder_and_every_batch_up_to_the_default(tmp_path:
     assert options["trt_engine_cache_path"] == str(tmp_path)
     assert options["trt_profile_min_shapes"] == "grid:1x64x64x64,local_std:1x64x64x64"
     assert options["trt_profile_max_shapes"] == "grid:8x64x64x64,local_std:8x64x64x64"
+
+
+def a_file(*details: object) -> KeptFile:
+    return KeptFile("onnxruntime", b"graph", *details)
+
+
+def writing(content: bytes) -> Callable[[Path], None]:
+    return lambda path: None if path.write_bytes(content) else None
+
+
+def test_a_file_is_found_again_under_the_same_details(cache: Path) -> None:
+    a_file("1.32").store(writing(b"compiled"))
+    found = a_file("1.32").find()
+    assert found is not None
+    assert found.read_bytes() == b"compiled"
+    assert cache in found.parents
+    assert a_file("1.33").find() is None
+
+
+def test_whoever_comes_while_it_is_written_finds_nothing_and_then_all_of_it() -> None:
+    seen: list[Path | None] = []
+
+    def write(path: Path) -> None:
+        path.write_bytes(b"comp")
+        seen.append(a_file().find())
+        path.write_bytes(b"compiled")
+
+    a_file().store(write)
+    assert seen == [None]
+    assert a_file().find() is not None
+
+
+def test_many_at_once_leave_one_good_file(cache: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: a_file().store(writing(b"compiled")), range(32)))
+    assert len(list((cache / "onnxruntime").iterdir())) == 1
+    assert a_file().find() is not None
+
+
+def test_a_file_that_was_damaged_is_not_used_and_goes(cache: Path) -> None:
+    a_file().store(writing(b"compiled"))
+    (path,) = (cache / "onnxruntime").iterdir()
+    path.write_bytes(b"compilex")
+    assert a_file().find() is None
+    assert not path.exists()
+
+
+def test_what_fails_while_it_is_written_leaves_nothing(cache: Path) -> None:
+    def write(path: Path) -> None:
+        path.write_bytes(b"comp")
+        raise OSError(28, "No space left on device")
+
+    a_file().store(write)
+    assert list((cache / "onnxruntime").iterdir()) == []
+
+
+def test_the_file_that_was_not_used_for_longest_goes_first(cache: Path) -> None:
+    for k in range(MOST_FILES):
+        a_file(k).store(writing(b"%d" % k))
+        (path,) = (p for p in (cache / "onnxruntime").iterdir() if p.read_bytes() == b"%d" % k)
+        os.utime(path, (1000 + k, 1000 + k))
+    assert a_file(0).find() is not None  # used now
+    a_file("new").store(writing(b"new"))
+    assert a_file(0).find() is not None
+    assert a_file(1).find() is None
+    assert all(a_file(k).find() for k in (*range(2, MOST_FILES), "new"))
+
+
+def test_what_a_killed_process_left_goes_after_a_day(cache: Path) -> None:
+    folder = cache / "onnxruntime"
+    folder.mkdir(parents=True)
+    for name, age in (("a-old.part", 90_000), ("a-new.part", 60)):
+        (folder / name).write_bytes(b"")
+        os.utime(folder / name, (time.time() - age,) * 2)
+    a_file().store(writing(b"compiled"))
+    assert sorted(p.name for p in folder.glob("*.part")) == ["a-new.part"]
+
+
+def test_nothing_is_kept_where_that_is_turned_off(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, OFF)
+    a_file().store(writing(b"compiled"))
+    assert a_file().find() is None
+    assert not cache.exists()
+    assert not Path(OFF).exists()
+
+
+def test_the_kept_graph_gives_the_same_map_to_the_bit(
+    cache: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = blob_and_noise((70, 70, 70), 1)
+
+    def denoised() -> np.ndarray:
+        return Denoiser.load(tiny_model, provider="cpu").denoise(volume, 1.5).density
+
+    monkeypatch.setenv(FOLDER_VARIABLE, OFF)
+    without = denoised()
+    monkeypatch.setenv(FOLDER_VARIABLE, str(cache))
+    first = denoised()
+    assert len(list((cache / "onnxruntime").glob("*.graph"))) == 1
+    monkeypatch.setattr(planes, "of_model", None)  # nobody writes it again
+    np.testing.assert_array_equal(first, without)
+    np.testing.assert_array_equal(denoised(), without)
+
+
+def test_a_kept_graph_that_onnx_runtime_refuses_is_written_anew(
+    cache: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(KeptFile, "find", lambda _: cache / "gone.graph")
+    assert Denoiser.load(tiny_model, provider="cpu").engine.description.provider == "cpu"
+
+
+def test_a_second_start_needs_neither_onnx_nor_the_writing_of_the_graph(
+    tiny_model: Path,
+) -> None:
+    code = textwrap.dedent(f"""
+        import sys
+        from blush_onnx import Denoiser
+        Denoiser.load({str(tiny_model)!r}, provider="cpu")
+        print("onnx" in sys.modules)
+    """)
+    assert [run_python(code).stdout.split()[-1] for _ in range(2)] == ["True", "False"]
