@@ -76,6 +76,7 @@ class Denoiser:
         precision: str = "float32",
         batch_size: int | None = None,
         card_memory: float | None = None,
+        on_card: bool = False,
     ) -> Denoiser:
         """Load a model and start an inference engine for it.
 
@@ -100,6 +101,9 @@ class Denoiser:
         card_memory : float, optional
             The most that CUDA may take of a card's memory for patches, GiB; batches that do
             not fit are halved. By default all there is.
+        on_card : bool
+            Keep the map, its patches and their sum on the card, rather than patches going
+            there and back; CUDA and one card. Tried on processors alone.
 
         Returns
         -------
@@ -119,7 +123,7 @@ class Denoiser:
             else (operator.index(device),)
         )
         settings = EngineSettings(
-            provider, devices, threads, precision, card_memory=card_memory
+            provider, devices, threads, precision, card_memory=card_memory, on_card=on_card
         )
         return cls.from_model(models.load_model(model), settings, batch_size=batch_size)
 

@@ -14,9 +14,15 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import numpy as np
 
-from blush_onnx.engines.base import Array, Engine, EngineDescription
+from blush_onnx.engines.base import (
+    Array,
+    BlendingEngine,
+    Engine,
+    EngineDescription,
+    Origin,
+)
 from blush_onnx.errors import EngineError, OutOfMemoryError
-from blush_onnx.patches import Blend, Origin, PatchPlan
+from blush_onnx.patches import Blend, PatchPlan, weighted_mean
 
 logger = logging.getLogger(__name__)
 
@@ -140,6 +146,8 @@ def blend_patches(
     total = len(plan.origins)
     if progress:
         progress(0, total)
+    if isinstance(engine, BlendingEngine):
+        return _summed_by_engine(engine, volume, local_std, plan, batch_size, progress)
     evaluated = evaluate(
         engine, volume, local_std, plan.origins, patch_size=plan.window.shape[0],
         batch_size=batch_size, at_a_time=at_a_time,
@@ -151,6 +159,31 @@ def blend_patches(
             if progress:
                 progress(done, total)
     return blend.finish()
+
+
+def _summed_by_engine(
+    engine: BlendingEngine, volume: Array, local_std: Array, plan: PatchPlan, batch_size: int,
+    progress: Callable[[int, int], object] | None,
+) -> tuple[Array, Array]:
+    """The same where the engine adds the patches up itself."""
+    blending = engine.blending(volume, local_std, plan.window)
+    done, total = 0, len(plan.origins)
+    while done < total:
+        batch = plan.origins[done : done + batch_size]
+        try:
+            blending.add(batch, batch_size)
+        except OutOfMemoryError:
+            if batch_size == 1:
+                raise
+            batch_size //= 2
+            logger.warning("out of memory: going on with batches of %d", batch_size)
+            continue
+        done += len(batch)
+        if progress:
+            progress(done, total)
+    density, mask = blending.sums()
+    _require_finite(density, engine.description)
+    return weighted_mean(plan, density, plan.weight.copy() if mask is None else mask)
 
 
 def _abandoned(pending: deque[tuple[Batch, Future[Evaluated]]]) -> list[Origin]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from blush_onnx.engines.base import Origin
 from blush_onnx.errors import InputError
 from blush_onnx.masks import centred
 from blush_onnx.threads import by_plane
@@ -27,8 +28,6 @@ MINIMUM_WEIGHT = 0.1
 WINDOW_FLOOR = 1e-6
 TIE = 1e-6
 """Means nearer than this are the same: patches that mirror each other go together."""
-
-Origin = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -219,13 +218,30 @@ class Blend:
         by_plane(add, self._size, self._workers, self._pool)
 
     def finish(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Density and solvent mask, zero where the windows sum to less than 0.1."""
-        weight = self._plan.weight
-        reached = weight >= MINIMUM_WEIGHT
-        for total in (self._density, self._mask):
-            np.divide(total, weight, out=total, where=reached)
-            total[~reached] = 0
-        return self._density, self._mask
+        """Density and solvent mask, as :func:`weighted_mean`."""
+        return weighted_mean(self._plan, self._density, self._mask)
+
+
+def weighted_mean(
+    plan: PatchPlan, density: npt.NDArray[np.float32], mask: npt.NDArray[np.float32]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Sums over the plan's windows as means, zero where the windows sum to less than 0.1.
+
+    Parameters
+    ----------
+    plan : PatchPlan
+    density, mask : array, (z, y, x), float32
+        Overwritten.
+
+    Returns
+    -------
+    density, mask : array like them
+    """
+    reached = plan.weight >= MINIMUM_WEIGHT
+    for total in (density, mask):
+        np.divide(total, plan.weight, out=total, where=reached)
+        total[~reached] = 0
+    return density, mask
 
 
 def _place(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ import pytest
 from blush_onnx import EngineError, OutOfMemoryError
 from blush_onnx.engines.base import Array, EngineDescription
 from blush_onnx.engines.team import Team
-from blush_onnx.evaluation import evaluate
+from blush_onnx.evaluation import blend_patches, evaluate
+from blush_onnx.patches import PatchPlan
 
 SIZE = 4
 VOLUME = np.arange(40 * SIZE * SIZE, dtype=np.float32).reshape(40, SIZE, SIZE)
@@ -170,3 +172,53 @@ def test_leaving_early_ends_the_work() -> None:
     next(evaluated)
     evaluated.close()
     assert sum(engine.batches) <= 4
+
+
+class Summing(Doubling):
+    """The same engine where it adds the patches up itself."""
+
+    def blending(self, volume: Array, local_std: Array, window: Array) -> Summing:
+        self.inputs, self.window = (volume, local_std), window
+        self.total = np.zeros_like(volume)
+        return self
+
+    def add(self, origins: Sequence[tuple[int, int, int]], size: int) -> None:
+        given = [*origins, *origins[-1:] * (size - len(origins))]
+        cut = [np.stack([array[z : z + SIZE] for z, _, _ in given]) for array in self.inputs]
+        for (z, _, _), patch in zip(origins, self.run(*cut)[0], strict=False):
+            self.total[z : z + SIZE] += patch * self.window
+
+    def sums(self) -> tuple[Array, None]:
+        return self.total, None
+
+
+def plan() -> PatchPlan:
+    window = np.ones((SIZE,) * 3, dtype=np.float32)
+    weight = np.zeros_like(VOLUME)
+    for z, _, _ in ORIGINS:
+        weight[z : z + SIZE] += window
+    return PatchPlan(ORIGINS, 0, 0.3, window, weight)
+
+
+@pytest.mark.parametrize(("batch_size", "memory", "sizes"), [
+    (1, 1, {1}), (8, 8, {8}), (8, 5, {8, 4}), (100, 1, {100, 50, 25, 12, 6, 3, 1}),
+])
+def test_an_engine_that_adds_up_gets_every_patch_once_and_smaller_batches_where_it_must(
+    batch_size: int, memory: int, sizes: set[int]
+) -> None:
+    engine = Summing(memory=memory)
+    seen: list[tuple[int, int]] = []
+    density, mask = blend_patches(
+        engine, VOLUME, VOLUME, plan(), batch_size=batch_size,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    np.testing.assert_allclose(density, 2 * VOLUME, rtol=1e-6)
+    np.testing.assert_array_equal(mask, 1)
+    assert set(engine.batches) == sizes
+    assert seen[0] == (0, len(ORIGINS))
+    assert seen[-1] == (len(ORIGINS), len(ORIGINS))
+
+
+def test_so_does_one_patch_that_does_not_fit() -> None:
+    with pytest.raises(OutOfMemoryError):
+        blend_patches(Summing(memory=0), VOLUME, VOLUME, plan(), batch_size=4)

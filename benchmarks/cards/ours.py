@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from benchmarks.cards.rounds import Contender, Prepared
 from benchmarks.cards.settings import Settings
-from blush_onnx import Denoiser
-from blush_onnx.engines.base import Array
+from blush_onnx import Denoiser, models
+from blush_onnx.engines import on_card as resident
+from blush_onnx.engines.base import Array, EngineSettings
 
 PRECISIONS = ("float32", "tf32", "float16")
 
@@ -34,8 +35,14 @@ def _preparing(settings: Settings, precision: str) -> Callable[[Array, Array], P
     return prepare
 
 
-def load(settings: Settings, precision: str) -> Denoiser:
-    """The model on the asked provider."""
-    return Denoiser.load(
-        settings.model, provider=settings.provider, device=settings.device, precision=precision
+def load(settings: Settings, precision: str, *, on_card: bool = False) -> Denoiser:
+    """The model on the asked provider; `on_card` with its sums there, too."""
+    asked = EngineSettings(settings.provider, (settings.device,), precision=precision)
+    model = models.load_model(settings.model)
+    if not on_card:
+        return Denoiser.from_model(model, asked)
+    # Itself rather than by --on-card, which refuses the CPU that the benchmark is tried on.
+    engine = resident.create(
+        model.content, asked, settings.device, patch_size=model.config.patch_size, reason="asked"
     )
+    return Denoiser(model.config, engine)

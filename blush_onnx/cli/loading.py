@@ -32,7 +32,7 @@ def load_denoiser(options: dict[str, Any]) -> tuple[Model, Denoiser]:
     model = models.load_model(options["model"])
     settings = EngineSettings(
         options["provider"], options["device"], options["threads"], options["precision"],
-        card_memory=options["card_memory"],
+        card_memory=options["card_memory"], on_card=options["on_card"],
     )
     denoiser = Denoiser.from_model(model, settings, batch_size=options["batch_size"])
     engine = denoiser.engine.description

@@ -40,6 +40,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         provider_option(),
         device_option(),
         card_memory_option(),
+        on_card_option(),
         precision_option(),
         require_gpu_option(),
     )(command)
@@ -159,6 +160,15 @@ def card_memory_option() -> Decorator:
         "--card-memory", type=click.FloatRange(0, min_open=True), metavar="GIB",
         help="The most that CUDA may take of a card's memory for patches, where others need it "
         "too; batches that do not fit are halved. [default: all there is]",
+    )
+
+
+def on_card_option() -> Decorator:
+    """``--on-card``."""
+    return click.option(
+        "--on-card", is_flag=True,
+        help="Keep the map, its patches and their sum on the card, rather than patches going "
+        "there and back; CUDA and one card. Off by default: it was tried on processors alone.",
     )
 
 

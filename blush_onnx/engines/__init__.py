@@ -83,6 +83,9 @@ def create_engine(model: bytes, settings: EngineSettings, patch_size: int) -> En
     installed, broken = _look()
     if not installed:
         raise EngineError(broken[0] if broken else NO_RUNTIME)
+    if settings.on_card:
+        chosen = dataclasses.replace(settings, provider="cuda")
+        return _create(model, chosen, patch_size, "the map is kept on the card")
     if settings.provider != "auto":
         return _create(model, settings, patch_size, "asked for by name")
 
@@ -113,6 +116,9 @@ def _check(settings: EngineSettings) -> None:
         raise InputError(f"devices {given}: give each card's number once; they count from 0")
     if devices != (0,) and settings.provider in ("cpu", "openvino", "coreml"):
         raise InputError(f"device {', '.join(map(str, devices))}: {settings.provider} has no cards")
+    if settings.on_card and (settings.provider not in ("auto", "cuda") or len(devices) > 1):
+        raise InputError("the map is kept on the card by CUDA alone, and on one: give no other "
+                         "provider and one device")
     if settings.card_memory is not None and not settings.card_memory > 0:
         raise InputError(f"card memory {settings.card_memory:g} GiB: give more than 0")
     if settings.threads is not None and not 1 <= settings.threads <= MOST_THREADS:
@@ -129,9 +135,12 @@ def _create(model: bytes, settings: EngineSettings, patch_size: int, reason: str
             f"{settings.provider} needs onnxruntime: pip install 'blush-onnx[cpu]', or one of the "
             "extras gpu, gpu-cuda12"
         )
-    from blush_onnx.engines import onnxruntime
+    from blush_onnx.engines import on_card, onnxruntime
     from blush_onnx.engines.team import Team
 
+    if settings.on_card:
+        (device,) = settings.devices
+        return on_card.create(model, settings, device, patch_size=patch_size, reason=reason)
     if settings.provider not in GPU_PROVIDERS:
         return onnxruntime.create(model, settings, patch_size=patch_size, reason=reason)
     engines = [

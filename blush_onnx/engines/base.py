@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,8 @@ import numpy.typing as npt
 from blush_onnx.machine import available_bytes
 
 Array = npt.NDArray[np.float32]
+Origin = tuple[int, int, int]
+"""First voxel of a patch, (z, y, x)."""
 
 
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
@@ -35,6 +38,8 @@ class EngineSettings:
         Whether ``auto`` may take a graphics card.
     card_memory : float or None
         The most that CUDA may take of a card's memory, GiB, its own start aside; None: all.
+    on_card : bool
+        Keep the map, its patches and their sum on the card; CUDA and one card alone.
     """
 
     provider: str = "auto"
@@ -43,6 +48,7 @@ class EngineSettings:
     precision: str = "float32"
     cards: bool = True
     card_memory: float | None = None
+    on_card: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,5 +143,52 @@ class Engine(Protocol):
             The batch does not fit; a smaller one may.
         EngineError
             Anything else went wrong.
+        """
+        ...
+
+
+class Blending(Protocol):
+    """The sums of one volume's patches while they are made."""
+
+    def add(self, origins: Sequence[Origin], size: int) -> None:
+        """Denoise patches and add them, in their order.
+
+        Parameters
+        ----------
+        origins : sequence of (z, y, x)
+            At least one, and `size` at most.
+        size : int
+            Patches that the engine works on at a time; those missing are made up.
+
+        Raises
+        ------
+        OutOfMemoryError
+            They do not fit; fewer may. The sums are as before.
+        EngineError
+            Anything else went wrong.
+        """
+        ...
+
+    def sums(self) -> tuple[Array, Array | None]:
+        """Sums of density · window and of mask · window, (z, y, x); None without a mask."""
+        ...
+
+
+@runtime_checkable
+class BlendingEngine(Engine, Protocol):
+    """An engine that cuts patches out of a volume and adds them up itself."""
+
+    def blending(self, volume: Array, local_std: Array, window: Array) -> Blending:
+        """Begin a volume's sums.
+
+        Parameters
+        ----------
+        volume, local_std : array, (z, y, x), float32
+        window : array, (patch, patch, patch), float32
+
+        Raises
+        ------
+        OutOfMemoryError, EngineError
+            The volume does not fit, or something else went wrong.
         """
         ...

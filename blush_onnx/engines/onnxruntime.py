@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from blush_onnx.engines.base import (
     EngineSettings,
 )
 from blush_onnx.engines.session import PROVIDERS, first_line, open_session, why_not
-from blush_onnx.errors import EngineError, ModelError, OutOfMemoryError
+from blush_onnx.errors import BlushError, EngineError, ModelError, OutOfMemoryError
 from blush_onnx.machine import available_cpus, processor
 
 _PRECISIONS = {
@@ -89,24 +90,41 @@ class OnnxRuntimeEngine:
             )
         self.description = description or _describe_foreign(session)
 
+    @property
+    def has_mask(self) -> bool:
+        """Whether the network has a solvent mask."""
+        return "mask_logit" in self._outputs
+
     def run(self, grid: Array, local_std: Array) -> tuple[Array, Array | None]:
         """Denoise a batch; see :class:`blush_onnx.engines.base.Engine`."""
         size = 1 if self._one_by_one else len(grid)
         parts = []
-        try:
+        with failing_as_an_engine(self.description.provider, f"a batch of {len(grid)} patches"):
             for i in range(0, len(grid), size):
                 feed = {"grid": grid[i : i + size], "local_std": local_std[i : i + size]}
                 with self._turn:
                     parts.append(self._session.run(self._outputs, feed))
-        except Exception as error:  # ONNX Runtime raises a family of its own
-            kind = OutOfMemoryError if _is_lack_of_memory(error) else EngineError
-            raise kind(
-                f"{self.description.provider} failed on a batch of {len(grid)} patches: "
-                f"{first_line(error)}"
-            ) from error
         results = [p[0] if len(p) == 1 else np.concatenate(p) for p in zip(*parts, strict=True)]
         named = dict(zip(self._outputs, results, strict=True))
         return named["density"], named.get("mask_logit")
+
+
+@contextlib.contextmanager
+def failing_as_an_engine(provider: str, what: str) -> Iterator[None]:
+    """Context in which what ONNX Runtime raises becomes an engine's error.
+
+    Raises
+    ------
+    OutOfMemoryError, EngineError
+        `provider` failed on `what`.
+    """
+    try:
+        yield
+    except BlushError:
+        raise
+    except Exception as error:  # ONNX Runtime raises a family of its own
+        kind = OutOfMemoryError if _is_lack_of_memory(error) else EngineError
+        raise kind(f"{provider} failed on {what}: {first_line(error)}") from error
 
 
 def available_providers() -> list[str]:

@@ -13,6 +13,7 @@ import ctypes
 import io
 import json
 import tempfile
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,8 @@ _ON_CARDS = {PROVIDERS[name] for name in GPU_PROVIDERS}
 def open_session(
     model: bytes | Path, long: str, device: int, threads: int, patch_size: int,
     precision: str = "float32", card_memory: float | None = None,
-    *, optimised_to: Path | None = None,
+    *, optimised_to: Path | None = None, probe: Mapping[str, Any] | None = None,
+    operators: Sequence[str] = ("Conv",),
 ) -> tuple[Any, set[str]]:
     """Open a session; on any provider but the CPU also see where its convolutions run.
 
@@ -53,12 +55,16 @@ def open_session(
         GiB; CUDA alone takes notice.
     optimised_to : Path, optional
         File for the graph as ONNX Runtime optimised it for this very processor.
+    probe : mapping of str to array, optional
+        Inputs of the recorded run; a made-up patch by default.
+    operators : sequence of str
+        What is looked for in its record.
 
     Returns
     -------
     session : onnxruntime.InferenceSession
     ran_on : set of str
-        Execution providers that ran convolutions; for the CPU this is not looked at.
+        Execution providers that ran those operators; for the CPU this is not looked at.
 
     Raises
     ------
@@ -100,7 +106,9 @@ def open_session(
                 str(model) if isinstance(model, Path) else model, options,
                 providers=providers, enable_fallback=0,
             )
-            ran_on = set() if on_cpu else _where_convolutions_run(session, patch_size)
+            ran_on = set() if on_cpu else _where_they_run(
+                session, _made_up(patch_size) if probe is None else probe, operators
+            )
     except Exception as error:  # ONNX Runtime raises a family of its own for each failure
         raise EngineError(f"onnxruntime cannot start {long}: {first_line(error)}") from error
     return session, ran_on
@@ -189,15 +197,22 @@ def _keeping(folder: Path, patch_size: int) -> dict[str, str]:
     }
 
 
-def _where_convolutions_run(session: Any, patch_size: int) -> set[str]:
+def _made_up(patch_size: int) -> dict[str, Any]:
     patch = np.zeros((1, patch_size, patch_size, patch_size), dtype=np.float32)
     patch[0, ::2] = 1
-    session.run(None, {"grid": patch, "local_std": patch})
+    return {"grid": patch, "local_std": patch}
+
+
+def _where_they_run(
+    session: Any, probe: Mapping[str, Any], operators: Sequence[str]
+) -> set[str]:
+    session.run(None, dict(probe))
     events = json.loads(Path(session.end_profiling()).read_text())
     return {
         event["args"]["provider"]
         for event in events
-        if "Conv" in event.get("args", {}).get("op_name", "") and event["args"].get("provider")
+        if any(name in event.get("args", {}).get("op_name", "") for name in operators)
+        and event["args"].get("provider")
     } or {provider for provider in session.get_providers()[:1] if _compiled_whole(events, provider)}
 
 

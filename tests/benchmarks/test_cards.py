@@ -30,8 +30,10 @@ def test_it_measures_patches_and_maps_and_goes_on_where_something_fails(
     assert rows[0]["part"] == "machine"
     measured = {(row["name"], row["batch"]) for row in rows if "ms_a_patch" in row}
     assert measured == {("ours float32", 1), ("ours float32", 2)}
-    (map_row,) = (row for row in rows if row["part"] == "maps" and "seconds" in row)
-    assert map_row["seconds"] > 0
+    maps = {row["name"]: row for row in rows if row["part"] == "maps" and "seconds" in row}
+    assert set(maps) == {"ours float32", "ours float32 on the card"}
+    assert all(row["seconds"] > 0 and row["patches"] for row in maps.values())
+    assert maps["ours float32 on the card"]["from_ours"] < 1e-5
     failed = {row.get("name", row["part"]) for row in rows if "failed" in row}
     assert {"ours tf32", "ours float16", "maps tf32", "maps float16"} <= failed
     assert "| network | ours float32 |" in output

@@ -18,7 +18,7 @@ import pytest
 from blush_onnx import Denoised, Denoiser, EngineError, models, self_test
 from blush_onnx.engines import create_engine
 from blush_onnx.engines import onnxruntime as ort_engine
-from blush_onnx.engines.base import EngineSettings
+from blush_onnx.engines.base import BlendingEngine, EngineSettings
 from blush_onnx.engines.team import Team
 from tests.cli.helpers import run_cli
 from tests.conftest import Volume, blob_and_noise
@@ -130,6 +130,30 @@ def test_two_engines_on_one_card_share_the_patches_and_give_the_same_map(
     shared = team.denoise(volume, 1.5).density
     print(f"  to the bit: {np.array_equal(alone, shared)}")
     assert distance(shared, alone, volume) < 1e-5
+
+
+@pytest.mark.parametrize("precision", TOLERANCES)
+def test_the_map_is_the_same_where_it_stays_on_the_card(
+    precision: str, load: Load, volume: Volume
+) -> None:
+    kept = Denoiser.load(MODEL, provider="cuda", precision=precision, on_card=True)
+    assert isinstance(kept.engine, BlendingEngine)
+    first, second = (kept.denoise(volume, 1.5) for _ in range(2))
+    print(f"  twice, to the bit: {np.array_equal(first.density, second.density)}")
+    expected = load(precision).denoise(volume, 1.5)
+    assert distance(first.density, expected.density, volume) < TOLERANCES[precision] / 5
+    assert np.abs(first.mask - expected.mask).max() < 2 * TOLERANCES[precision]
+
+
+def test_so_it_is_where_batches_are_halved(
+    load: Load, volume: Volume, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = Denoiser.load(MODEL, provider="cuda", batch_size=32, card_memory=2, on_card=True)
+    with caplog.at_level(logging.WARNING):
+        found = kept.denoise(volume, 1.5)
+    assert halved(caplog)
+    expected = load("float32").denoise(volume, 1.5)
+    assert distance(found.density, expected.density, volume) < TOLERANCES["float32"]
 
 
 def test_auto_takes_the_card(tiny_model: Path) -> None:
