@@ -18,6 +18,7 @@ from benchmarks.measuring import (
     machine,
     table,
 )
+from blush_onnx.engines.compiled import FOLDER_VARIABLE, OFF
 from blush_onnx.machine import available_cpus
 from blush_onnx.models import bundled_default
 
@@ -26,6 +27,8 @@ PATCHES = 5
 SUBJECTS = ("patch", "denoise", "around", "rescale", "start", "job", "size")
 NUMPY, PYTORCH = "NumPy", "PyTorch"
 """Matrix products beside the patches, for scale."""
+NOTHING_KEPT = "cpu, nothing kept"
+"""ONNX Runtime's first start ever."""
 PRODUCT_SIDE = 2048
 SMALL_JOB = 96, 2.0, 96, 1.5
 """Box, padding, current size, Å a voxel."""
@@ -82,8 +85,13 @@ def speed(
                 _print_sizes(with_reference=theirs is not None)
                 continue
             sides = _sides(subject, model, engines, arguments[subject], theirs)
+            if subject == "start" and "cpu" in engines:
+                sides[NOTHING_KEPT] = (OUR_MODULE, "first_start", [model, FOLDER_VARIABLE, OFF])
             # NumPy's own threads; PyTorch and our engines are told theirs.
-            measured = alternating(sides, repeats, {"OPENBLAS_NUM_THREADS": str(count)})
+            environment = {
+                "OPENBLAS_NUM_THREADS": str(count), FOLDER_VARIABLE: str(Path(folder, "cache"))
+            }
+            measured = alternating(sides, repeats, environment)
             for line in table(measured, _reference_of):
                 click.echo(line)
             if subject == "denoise" and measured:

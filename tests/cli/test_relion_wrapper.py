@@ -47,6 +47,23 @@ def test_the_registry_of_the_day_is_pinned(tmp_path: Path) -> None:
     assert sys.executable in text
 
 
+def test_the_folder_of_compiled_graphs_is_pinned_and_numpy_starts_no_threads(
+    tmp_path: Path,
+) -> None:
+    environment = {"BLUSH_ONNX_CACHE": str(tmp_path / "cache")}
+    done = run_cli("relion", "install-wrapper", tmp_path / "bin", env=environment)
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "bin" / "relion_python_blush").read_text()
+    before_python = text.rpartition("exec ")[0]
+    for given, expected in ((None, "1"), ("3", "3")):
+        call = subprocess.run(
+            ["sh", "-c", before_python + "env"], capture_output=True, text=True, check=True,
+            env={"PATH": "/usr/bin:/bin"} | ({"OPENBLAS_NUM_THREADS": given} if given else {}),
+        )
+        assert f"BLUSH_ONNX_CACHE={tmp_path / 'cache'}" in call.stdout.splitlines()
+        assert f"OPENBLAS_NUM_THREADS={expected}" in call.stdout.splitlines()
+
+
 def test_relative_settings_are_pinned_as_what_they_mean_here(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     done = run_cli(

@@ -17,7 +17,7 @@ PROGRAMS = {
     "relion_blush_external": "blush_onnx relion",
 }
 """What RELION 5 calls for ``--blush``, and what RELION_EXTERNAL_RECONSTRUCT_EXECUTABLE may name."""
-_PINNED = ("BLUSH_ONNX_HOME", "BLUSH_ONNX_PATH", "BLUSH_ONNX_MODEL")
+_PINNED = ("BLUSH_ONNX_HOME", "BLUSH_ONNX_PATH", "BLUSH_ONNX_MODEL", "BLUSH_ONNX_CACHE")
 
 
 def install_wrappers(folder: Path, *, overwrite: bool = False) -> list[Path]:
@@ -97,6 +97,8 @@ def _script(module: str) -> str:
         f"{MARK} {__version__}: runs in the environment it was written from,",
         "# whatever Python, conda or module is active when RELION calls it.",
         *pinned,
+        "# NumPy would start a thread for each processor, for linear algebra that jobs have not.",
+        'export OPENBLAS_NUM_THREADS="${OPENBLAS_NUM_THREADS:-1}"',
         f'exec {shlex.quote(sys.executable)} -I -m {module} "$@"',
     ]
     return "\n".join(lines) + "\n"
