@@ -1,6 +1,6 @@
 """Patches: where they lie, which are skipped, and how they blend into a volume.
 
-Formulas: docs/numerics.md, section 4, steps 4 and 5.
+Formulas: docs/numerics.md, section 4, steps 5 and 6.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The network in one graph with what is around it: patches cut out of a volume, and summed up.
 
 For cards: what goes in and out of each call are places alone, the volume and the sums stay
-where the network computes. Formulas: docs/numerics.md, section 4, steps 4 and 5.
+where the network computes. Formulas: docs/numerics.md, section 4, steps 5 and 6.
 """
 
 from __future__ import annotations
