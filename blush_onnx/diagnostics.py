@@ -17,7 +17,7 @@ from blush_onnx.engines import (
     installed_providers,
 )
 from blush_onnx.engines.base import EngineSettings
-from blush_onnx.engines.compiled import cache_folder
+from blush_onnx.engines.compiled import cache_folder, kept_bytes
 from blush_onnx.errors import BlushError
 from blush_onnx.machine import available_bytes, available_cpus
 
@@ -145,10 +145,7 @@ def _examine_providers(
 
 def _examine_cache() -> dict[str, Any]:
     folder = cache_folder()
-    if folder is None:
-        return {"folder": None, "bytes": 0}
-    sizes = (path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return {"folder": str(folder), "bytes": sum(sizes)}
+    return {"folder": None if folder is None else str(folder), "bytes": kept_bytes()}
 
 
 def _examine_relion_command(notes: list[str]) -> str | None:

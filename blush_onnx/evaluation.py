@@ -167,6 +167,7 @@ def _summed_by_engine(
 ) -> tuple[Array, Array]:
     """The same where the engine adds the patches up itself."""
     blending = engine.blending(volume, local_std, plan.window)
+    batch_size = min(batch_size, engine.largest_batch or batch_size)
     done, total = 0, len(plan.origins)
     while done < total:
         batch = plan.origins[done : done + batch_size]

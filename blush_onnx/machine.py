@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import platform
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,16 +34,19 @@ def available_cpus() -> int:
     return count
 
 
-def processor() -> str:
-    """What decides which instructions programs may use here: the processor and its abilities."""
+def processor() -> str | None:
+    """What decides which instructions programs may use here: the processor and its abilities.
+
+    None where the system does not say: Linux alone does.
+    """
+    wanted = ("vendor_id", "model name", "flags", "CPU implementer", "CPU part", "Features")
     try:
-        with Path("/proc/cpuinfo").open() as file:  # Linux: a paragraph for each processor
+        with Path("/proc/cpuinfo").open() as file:  # a paragraph for each processor
             first = itertools.takewhile(str.strip, file)
-            wanted = ("vendor_id", "model name", "flags", "CPU part", "Features")
             lines = [line for line in first if line.startswith(wanted)]
     except OSError:
-        lines = []
-    return "".join(lines) or f"{platform.machine()} {platform.processor()}"
+        return None
+    return "".join(lines) if any(line.startswith(("flags", "Features")) for line in lines) else None
 
 
 def available_bytes() -> int | None:

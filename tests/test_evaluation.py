@@ -177,6 +177,8 @@ def test_leaving_early_ends_the_work() -> None:
 class Summing(Doubling):
     """The same engine where it adds the patches up itself."""
 
+    largest_batch: int | None = None
+
     def blending(self, volume: Array, local_std: Array, window: Array) -> Summing:
         self.inputs, self.window = (volume, local_std), window
         self.total = np.zeros_like(volume)
@@ -217,6 +219,13 @@ def test_an_engine_that_adds_up_gets_every_patch_once_and_smaller_batches_where_
     assert set(engine.batches) == sizes
     assert seen[0] == (0, len(ORIGINS))
     assert seen[-1] == (len(ORIGINS), len(ORIGINS))
+
+
+def test_what_fitted_once_is_where_the_next_volume_begins() -> None:
+    engine = Summing(memory=4)
+    engine.largest_batch = 4
+    blend_patches(engine, VOLUME, VOLUME, plan(), batch_size=16)
+    assert set(engine.batches) == {4}
 
 
 def test_so_does_one_patch_that_does_not_fit() -> None:

@@ -196,7 +196,7 @@ def start(model: str, provider: str, precision: str) -> Measured:
     }
 
 
-def first_start(model: str, variable: str, off: str) -> Measured:
-    """The same with ONNX Runtime where no graph was kept from an earlier start."""
+def start_without(model: str, variable: str, off: str) -> Measured:
+    """The same with ONNX Runtime where no graph is kept, and none is written."""
     os.environ[variable] = off
     return start(model, "cpu", "float32")

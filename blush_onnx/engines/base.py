@@ -176,7 +176,15 @@ class Blending(Protocol):
 
 @runtime_checkable
 class BlendingEngine(Engine, Protocol):
-    """An engine that cuts patches out of a volume and adds them up itself."""
+    """An engine that cuts patches out of a volume and adds them up itself.
+
+    Attributes
+    ----------
+    largest_batch : int or None
+        Patches at a time that memory had room for where more were tried; None: not known.
+    """
+
+    largest_batch: int | None
 
     def blending(self, volume: Array, local_std: Array, window: Array) -> Blending:
         """Begin a volume's sums.

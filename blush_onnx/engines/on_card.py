@@ -8,16 +8,16 @@ the end.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from blush_onnx import volume_graph
-from blush_onnx.engines import onnxruntime
+from blush_onnx.engines import onnxruntime as ort_engine
 from blush_onnx.engines.base import Array, EngineSettings, Origin
 from blush_onnx.engines.session import PROVIDERS, open_session, why_not
-from blush_onnx.errors import EngineError
+from blush_onnx.errors import EngineError, OutOfMemoryError
 
 _WORKING = ("Conv", "Gather", "ScatterND")
 """Operators that must run on the card: what they work on would else travel each time."""
@@ -33,23 +33,31 @@ class OnCardEngine:
     description : EngineDescription
     columns : int
         Sums of each voxel: of the density and, where the network has one, of the mask.
+    largest_batch : int or None
+        Patches at a time that memory had room for where more were tried.
     """
 
     def __init__(
-        self, engine: onnxruntime.OnnxRuntimeEngine, model: bytes, settings: EngineSettings,
-        device: int, patch_size: int,
+        self, create_usual: Callable[[], ort_engine.OnnxRuntimeEngine], model: bytes,
+        settings: EngineSettings, device: int, patch_size: int,
     ) -> None:
-        self._engine = engine
-        self.description = engine.description
+        usual = create_usual()  # which proves that the card works, and then leaves it
+        self.description = usual.description
+        self.columns = 1 + usual.has_mask
+        self.largest_batch: int | None = None
+        self._create_usual = create_usual
+        self._usual: ort_engine.OnnxRuntimeEngine | None = None
         self._model, self._settings = model, settings
         self._device, self._patch_size = device, patch_size
-        self.columns = 1 + engine.has_mask
         self._opening = threading.Lock()
         self._opened: tuple[int, Any] | None = None
 
     def run(self, grid: Array, local_std: Array) -> tuple[Array, Array | None]:
-        """Denoise a batch; see :class:`blush_onnx.engines.base.Engine`."""
-        return self._engine.run(grid, local_std)
+        """Denoise a batch that is not cut out here; see :class:`Engine`."""
+        with self._opening:
+            if self._usual is None:
+                self._usual = self._create_usual()
+        return self._usual.run(grid, local_std)
 
     def blending(self, volume: Array, local_std: Array, window: Array) -> Blending:
         """Begin a volume's sums; see :class:`blush_onnx.engines.base.BlendingEngine`."""
@@ -77,10 +85,16 @@ class OnCardEngine:
             **_of_volume(patch, patch, patch, self.columns),
             **_of_batch([(0, 0, 0)], batch, shape),
         }
-        session, ran_on = open_session(
-            self._graph(batch), long, self._device, self.description.threads or 1, self._patch_size,
-            settings.precision, settings.card_memory, probe=probe, operators=_WORKING,
-        )
+        try:
+            session, ran_on = open_session(
+                self._graph(batch), long, self._device, self.description.threads or 1,
+                self._patch_size, settings.precision, settings.card_memory,
+                probe=probe, operators=_WORKING,
+            )
+        except EngineError as error:  # the first batch is the probe, where there is a card
+            if error.__cause__ is None or not ort_engine.is_lack_of_memory(error.__cause__):
+                raise
+            raise OutOfMemoryError(str(error)) from error
         if self.description.is_gpu and ran_on != {long}:
             raise EngineError(
                 f"{', '.join(_WORKING)} ran on {', '.join(sorted(ran_on))}, not on the card "
@@ -114,13 +128,26 @@ class Blending:
     ) -> None:
         self._engine, self._shape = engine, volume.shape
         fixed = _of_volume(volume, local_std, window, engine.columns)
-        with onnxruntime.failing_as_an_engine(engine.description.provider, "this volume"):
-            self._fixed = {name: self._put(array) for name, array in fixed.items()}
+        try:
+            with ort_engine.failing_as_an_engine(engine.description.provider, "this map"):
+                self._fixed = {name: self._put(array) for name, array in fixed.items()}
+        except OutOfMemoryError as error:
+            raise OutOfMemoryError(
+                f"{error}: it does not fit on the card whole; leave --on-card away, so that its "
+                "patches go there one after the other"
+            ) from error
 
     def add(self, origins: Sequence[Origin], size: int) -> None:
         """Add patches; see :class:`blush_onnx.engines.base.Blending`."""
         provider = self._engine.description.provider
-        with onnxruntime.failing_as_an_engine(provider, f"a batch of {size} patches"):
+        try:
+            self._add(provider, origins, size)
+        except OutOfMemoryError:
+            self._engine.largest_batch = max(1, size // 2)
+            raise
+
+    def _add(self, provider: str, origins: Sequence[Origin], size: int) -> None:
+        with ort_engine.failing_as_an_engine(provider, f"a batch of {size} patches"):
             session = self._engine.session(size)
             binding = session.io_binding()
             of_batch = _of_batch(origins, size, self._shape)
@@ -170,8 +197,10 @@ def create(
     EngineError
         As :func:`blush_onnx.engines.onnxruntime.create`.
     """
-    engine = onnxruntime.create(model, settings, device, patch_size=patch_size, reason=reason)
-    return OnCardEngine(engine, model, settings, device, patch_size)
+    def create_usual() -> ort_engine.OnnxRuntimeEngine:
+        return ort_engine.create(model, settings, device, patch_size=patch_size, reason=reason)
+
+    return OnCardEngine(create_usual, model, settings, device, patch_size)
 
 
 def _of_volume(

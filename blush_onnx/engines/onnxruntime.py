@@ -123,7 +123,7 @@ def failing_as_an_engine(provider: str, what: str) -> Iterator[None]:
     except BlushError:
         raise
     except Exception as error:  # ONNX Runtime raises a family of its own
-        kind = OutOfMemoryError if _is_lack_of_memory(error) else EngineError
+        kind = OutOfMemoryError if is_lack_of_memory(error) else EngineError
         raise kind(f"{provider} failed on {what}: {first_line(error)}") from error
 
 
@@ -222,26 +222,37 @@ def _in_planes_on_cpu(model: bytes, threads: int, patch_size: int) -> tuple[Any,
     rewritten : bool
         Whether the graph could be written so.
     """
-    import onnxruntime
-
-    file = compiled.KeptFile(
-        "onnxruntime", model, onnxruntime.__version__, planes.FORM, patch_size, processor()
-    )
-
     def open_it(graph: bytes | Path, optimised_to: Path | None = None) -> Any:
         return open_session(
             graph, PROVIDERS["cpu"], 0, threads, patch_size, optimised_to=optimised_to
         )[0]
 
-    if found := file.find():
-        with contextlib.suppress(EngineError):  # it went since, or this ONNX Runtime is another
+    file = _kept_file(model, patch_size)
+    if file and (found := file.find()):
+        try:
             return open_it(found), True
+        except EngineError:  # it went since, or this ONNX Runtime is another
+            compiled.discard(found)
     graph = _in_planes(model, patch_size, only_2d=False)
     if graph is model:
         return open_it(model), False
     opened: list[Any] = []
-    file.store(lambda path: opened.append(open_it(graph, path)))
+    if file:
+        file.store(lambda path: opened.append(open_it(graph, path)))
     return opened[0] if opened else open_it(graph), True
+
+
+def _kept_file(model: bytes, patch_size: int) -> compiled.KeptFile | None:
+    """Where the optimised graph is kept; None where nobody knows for which processor it is."""
+    import onnxruntime
+
+    from blush_onnx import __version__
+
+    kind = processor()
+    if kind is None:
+        return None
+    versions = onnxruntime.__version__, __version__, planes.FORM
+    return compiled.KeptFile("onnxruntime", model, *versions, patch_size, kind)
 
 
 def _in_planes(content: bytes, patch_size: int, *, only_2d: bool) -> bytes:
@@ -280,6 +291,7 @@ def _describe_foreign(session: Any) -> EngineDescription:
     )
 
 
-def _is_lack_of_memory(error: Exception) -> bool:
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Whether what ONNX Runtime raised says that memory ended."""
     text = str(error).lower()
     return isinstance(error, MemoryError) or any(words in text for words in _LACK_OF_MEMORY)

@@ -92,9 +92,8 @@ def open_session(
     try:
         with contextlib.ExitStack() as stack:
             if long == PROVIDERS["tensorrt"] and isinstance(model, bytes):
-                kept = stack.enter_context(
-                    compiled.kept("tensorrt", model, *_what_tensorrt_depends_on(device), precision)
-                )
+                details = *_what_tensorrt_depends_on(device), precision
+                kept = stack.enter_context(compiled.kept_folder("tensorrt", model, *details))
                 providers[0][1].update(_keeping(kept, patch_size))
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="blush-onnx-"))
             if not on_cpu:

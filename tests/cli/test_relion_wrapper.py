@@ -64,6 +64,23 @@ def test_the_folder_of_compiled_graphs_is_pinned_and_numpy_starts_no_threads(
         assert f"OPENBLAS_NUM_THREADS={expected}" in call.stdout.splitlines()
 
 
+@pytest.mark.parametrize(
+    ("given", "pinned"), [("off", "off"), ("graphs", "{cwd}/graphs"), ("~/graphs", "{home}/graphs")]
+)
+def test_that_folder_is_pinned_as_what_it_means_here(
+    given: str, pinned: str, tmp_path: Path
+) -> None:
+    (tmp_path / "off").write_text("a file of that name")
+    done = run_cli(
+        "relion", "install-wrapper", "bin", cwd=tmp_path,
+        env={"BLUSH_ONNX_CACHE": given, "HOME": str(tmp_path / "home")},
+    )
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "bin" / "relion_python_blush").read_text()
+    value = pinned.format(cwd=tmp_path, home=tmp_path / "home")
+    assert f"export BLUSH_ONNX_CACHE={value}\n" in text
+
+
 def test_relative_settings_are_pinned_as_what_they_mean_here(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     done = run_cli(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import textwrap
@@ -15,8 +16,16 @@ import numpy as np
 import pytest
 
 from blush_onnx import Denoiser, planes
+from blush_onnx.engines import onnxruntime as ort_engine
 from blush_onnx.engines import session as ort_session
-from blush_onnx.engines.compiled import FOLDER_VARIABLE, MOST_FILES, OFF, KeptFile, kept
+from blush_onnx.engines.compiled import (
+    FOLDER_VARIABLE,
+    MOST_FILES,
+    OFF,
+    KeptFile,
+    kept_bytes,
+    kept_folder,
+)
 from tests.conftest import blob_and_noise
 from tests.python_without import run_python
 
@@ -28,12 +37,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def folder_of(graph: bytes, *details: object) -> Path:
-    with kept("tensorrt", graph, *details) as folder:
+    with kept_folder("tensorrt", graph, *details) as folder:
         return folder
 
 
 def test_the_same_is_found_again(cache: Path) -> None:
-    with kept("tensorrt", b"graph", "1.32", "float16") as folder:
+    with kept_folder("tensorrt", b"graph", "1.32", "float16") as folder:
         (folder / "engine").write_bytes(b"compiled")
     assert cache in folder.parents
     assert (folder_of(b"graph", "1.32", "float16") / "engine").read_bytes() == b"compiled"
@@ -53,12 +62,12 @@ def test_who_comes_meanwhile_waits_and_finds_it_done() -> None:
 
     def second() -> None:
         entered.wait(10)
-        with kept("tensorrt", b"graph") as folder:
+        with kept_folder("tensorrt", b"graph") as folder:
             found.append((folder / "engine").read_bytes())
 
     other = threading.Thread(target=second)
     other.start()
-    with kept("tensorrt", b"graph") as folder:
+    with kept_folder("tensorrt", b"graph") as folder:
         entered.set()
         time.sleep(0.2)
         assert not found
@@ -72,7 +81,7 @@ def test_where_nothing_can_be_kept_it_goes_on_without(
 ) -> None:
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "file"))
-    with caplog.at_level(logging.WARNING), kept("tensorrt", b"graph") as folder:
+    with caplog.at_level(logging.WARNING), kept_folder("tensorrt", b"graph") as folder:
         assert folder.is_dir()
     assert not folder.exists()
     assert "what tensorrt compiles is not kept" in caplog.text
@@ -122,6 +131,56 @@ def test_many_at_once_leave_one_good_file(cache: Path) -> None:
     assert a_file().find() is not None
 
 
+def test_one_file_stays_where_each_writer_has_other_bytes(cache: Path) -> None:
+    """As ONNX Runtime does: the same graph is written with another order of its fields."""
+    for k in range(3):
+        a_file().store(writing(b"%d" % k))
+    (path,) = (cache / "onnxruntime").iterdir()
+    assert a_file().find() == path
+
+
+def test_files_of_others_in_that_folder_stay(cache: Path) -> None:
+    folder = cache / "onnxruntime"
+    (folder / "src").mkdir(parents=True)
+    names = ["requirements-dev.txt", "my-notes.md", "a-b.graph", f"{'0' * 32}-{'g' * 32}.part"]
+    for name in names:
+        (folder / name).write_bytes(b"")
+        os.utime(folder / name, (1000, 1000))
+    for k in range(MOST_FILES + 2):
+        a_file(k).store(writing(b"compiled"))
+    assert {p.name for p in folder.iterdir()} > {"src", *names}
+
+
+@pytest.mark.parametrize("folder", ["x" * 300, "~nobody-of-that-name/cache"])
+def test_a_folder_that_cannot_be_had_is_done_without(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(FOLDER_VARIABLE, folder)
+    assert a_file().find() is None
+    a_file().store(writing(b"compiled"))
+    assert kept_bytes() >= 0
+
+
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may go anywhere")
+def test_so_is_a_folder_that_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "closed" / "cache"))
+    (tmp_path / "closed").mkdir(mode=0o000)
+    assert a_file().find() is None
+    a_file().store(writing(b"compiled"))
+    assert kept_bytes() == 0
+
+
+def test_nothing_is_made_where_nothing_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "file"))
+    made: list[Path] = []
+    a_file().store(made.append)
+    assert made == []
+
+
 def test_a_file_that_was_damaged_is_not_used_and_goes(cache: Path) -> None:
     a_file().store(writing(b"compiled"))
     (path,) = (cache / "onnxruntime").iterdir()
@@ -154,11 +213,12 @@ def test_the_file_that_was_not_used_for_longest_goes_first(cache: Path) -> None:
 def test_what_a_killed_process_left_goes_after_a_day(cache: Path) -> None:
     folder = cache / "onnxruntime"
     folder.mkdir(parents=True)
-    for name, age in (("a-old.part", 90_000), ("a-new.part", 60)):
+    old, new = (f"{digit * 32}-{digit * 32}.part" for digit in "ab")
+    for name, age in ((old, 90_000), (new, 60)):
         (folder / name).write_bytes(b"")
         os.utime(folder / name, (time.time() - age,) * 2)
     a_file().store(writing(b"compiled"))
-    assert sorted(p.name for p in folder.glob("*.part")) == ["a-new.part"]
+    assert [p.name for p in folder.glob("*.part")] == [new]
 
 
 def test_nothing_is_kept_where_that_is_turned_off(
@@ -189,11 +249,27 @@ def test_the_kept_graph_gives_the_same_map_to_the_bit(
     np.testing.assert_array_equal(denoised(), without)
 
 
-def test_a_kept_graph_that_onnx_runtime_refuses_is_written_anew(
+def test_a_kept_graph_that_onnx_runtime_refuses_goes_and_is_written_anew(
+    cache: Path, tiny_model: Path
+) -> None:
+    folder = cache / "onnxruntime"
+    Denoiser.load(tiny_model, provider="cpu")
+    (path,) = folder.iterdir()
+    key = path.name.partition("-")[0]
+    path.unlink()
+    refused = folder / f"{key}-{hashlib.sha256(b'no graph').hexdigest()[:32]}.graph"
+    refused.write_bytes(b"no graph")
+    assert Denoiser.load(tiny_model, provider="cpu").engine.description.provider == "cpu"
+    (path,) = folder.iterdir()
+    assert path != refused
+
+
+def test_nothing_is_kept_for_a_processor_that_is_not_known(
     cache: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(KeptFile, "find", lambda _: cache / "gone.graph")
-    assert Denoiser.load(tiny_model, provider="cpu").engine.description.provider == "cpu"
+    monkeypatch.setattr(ort_engine, "processor", lambda: None)
+    Denoiser.load(tiny_model, provider="cpu")
+    assert not cache.exists()
 
 
 def test_a_second_start_needs_neither_onnx_nor_the_writing_of_the_graph(

@@ -225,8 +225,8 @@ def test_running_out_of_memory_is_told_from_other_failures() -> None:
         "BFCArena::AllocateRawInternal Available memory of 1 is smaller than requested bytes of 2",
         "CUDNN failure 4: CUDNN_STATUS_ALLOC_FAILED",
     ):
-        assert ort_engine._is_lack_of_memory(RuntimeError(text))
-    assert not ort_engine._is_lack_of_memory(RuntimeError("CUDNN_STATUS_NOT_SUPPORTED"))
+        assert ort_engine.is_lack_of_memory(RuntimeError(text))
+    assert not ort_engine.is_lack_of_memory(RuntimeError("CUDNN_STATUS_NOT_SUPPORTED"))
 
 
 def test_no_runtime_at_all_is_one_line_that_names_the_extras(tiny_model: Path) -> None:

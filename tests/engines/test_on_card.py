@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,6 +91,56 @@ def test_a_whole_map_is_that_of_the_usual_engine(tiny_model: Path) -> None:
     assert np.linalg.norm(found.density - expected.density) < 1e-5 * correction
     np.testing.assert_allclose(found.mask, expected.mask, atol=1e-5)
     assert found.patches == expected.patches
+
+
+def test_batches_that_do_not_fit_are_halved_and_the_next_volume_begins_there(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A card's memory ends where the session is opened, for that runs a batch to look at it."""
+    engine = on_card.create(content_of(tiny_model), CPU, 0, patch_size=64, reason="test")
+    expected, _ = blended(engine, 2)
+    opened: list[int] = []
+    really_open = on_card.open_session
+
+    def open_session(*args: Any, probe: dict[str, np.ndarray], **kwargs: Any) -> Any:
+        opened.append(len(probe["starts"]))
+        if opened[-1] > 2:
+            try:
+                raise RuntimeError("Failed to allocate memory for requested buffer of size 9")
+            except RuntimeError as error:
+                raise EngineError("onnxruntime cannot start") from error
+        return really_open(*args, probe=probe, **kwargs)
+
+    monkeypatch.setattr(on_card, "open_session", open_session)
+    with caplog.at_level(logging.WARNING):
+        found, _ = blended(engine, 8)
+    assert opened == [8, 4, 2]
+    assert engine.largest_batch == 2
+    assert "going on with batches of 2" in caplog.text
+    np.testing.assert_array_equal(found, expected)
+    blended(engine, 8)
+    assert opened == [8, 4, 2]  # the last one is open still
+
+
+def test_another_failure_to_open_is_that_failure(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = on_card.create(content_of(tiny_model), CPU, 0, patch_size=64, reason="test")
+
+    def open_session(*_: Any, **__: Any) -> Any:
+        raise EngineError("onnxruntime cannot start") from RuntimeError("no kernel")
+
+    monkeypatch.setattr(on_card, "open_session", open_session)
+    with pytest.raises(EngineError, match="cannot start"):
+        blended(engine, 8)
+    assert engine.largest_batch is None
+
+
+def test_single_patches_are_denoised_as_by_any_engine(tiny_model: Path) -> None:
+    engine = on_card.create(content_of(tiny_model), CPU, 0, patch_size=64, reason="test")
+    usual = ort_engine.create(content_of(tiny_model), CPU, patch_size=64, reason="test")
+    patch = blob_and_noise((64, 64, 64), 3)[None]
+    np.testing.assert_array_equal(engine.run(patch, patch)[0], usual.run(patch, patch)[0])
 
 
 def test_what_is_not_finite_is_an_error(tiny_model: Path) -> None:

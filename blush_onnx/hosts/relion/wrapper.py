@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from blush_onnx import __version__
+from blush_onnx.engines.compiled import FOLDER_VARIABLE, OFF, cache_folder
 from blush_onnx.errors import BlushError, OutputError
 
 MARK = "# Written by blush-onnx"
@@ -17,7 +18,7 @@ PROGRAMS = {
     "relion_blush_external": "blush_onnx relion",
 }
 """What RELION 5 calls for ``--blush``, and what RELION_EXTERNAL_RECONSTRUCT_EXECUTABLE may name."""
-_PINNED = ("BLUSH_ONNX_HOME", "BLUSH_ONNX_PATH", "BLUSH_ONNX_MODEL", "BLUSH_ONNX_CACHE")
+_PINNED = ("BLUSH_ONNX_HOME", "BLUSH_ONNX_PATH", "BLUSH_ONNX_MODEL")
 
 
 def install_wrappers(folder: Path, *, overwrite: bool = False) -> list[Path]:
@@ -87,9 +88,13 @@ def _absolute(setting: str) -> str:
 
 
 def _script(module: str) -> str:
+    values = {name: _absolute(os.environ[name]) for name in _PINNED if os.environ.get(name)}
+    if os.environ.get(FOLDER_VARIABLE):
+        folder = cache_folder()
+        values[FOLDER_VARIABLE] = OFF if folder is None else str(folder.absolute())
     pinned = [
-        f'[ -n "${name}" ] || export {name}={shlex.quote(_absolute(os.environ[name]))}'
-        for name in _PINNED if os.environ.get(name)
+        f'[ -n "${name}" ] || export {name}={shlex.quote(value)}'
+        for name, value in values.items()
     ]
     # -I: no PYTHONPATH, no PYTHONHOME, no packages of the user's own, no current folder.
     lines = [
