@@ -91,21 +91,23 @@ def forward(
             partial[z] = resize_first(single(lines.fft(along_x, axis=0)), kept)
 
     by_plane(along_x_and_y, old, workers)
-    if new == old:
+    scale = np.float32((new / old) ** 3)
+    if new <= old:  # each row is read before it is written: there is no need of another array
 
         def along_z_in_place(rows: range) -> None:
             for y in rows:
-                partial[:, y] = lines.fft(partial[:, y], axis=0)
+                row = resize_first(single(lines.fft(partial[:, y], axis=0)), new)
+                partial[:new, y] = row if new == old else row * scale
 
-        by_plane(along_z_in_place, old, workers)
-        return partial
+        by_plane(along_z_in_place, kept, workers)
+        return partial[:new]
     spectrum = np.zeros((new, new, new // 2 + 1), dtype=np.complex64)
 
     def along_z(rows: range) -> None:
         for y in rows:
             row = resize_first(single(lines.fft(partial[:, y], axis=0)), kept)
             row = resize_first(row, new)
-            row *= np.float32((new / old) ** 3)
+            row *= scale
             spectrum[:, y if y < kept // 2 else y - kept, : kept // 2 + 1] = row
 
     by_plane(along_z, kept, workers)
@@ -113,7 +115,8 @@ def forward(
 
 
 def inverse(
-    spectrum: HalfSpectrum, side: int | None = None, workers: int = 1, factor: float = 1.0
+    spectrum: HalfSpectrum, side: int | None = None, workers: int = 1, factor: float = 1.0,
+    *, overwrite: bool = False,
 ) -> Volume:
     """Volume of a half-spectrum: complex inverse over z and y, then complex-to-real over x.
 
@@ -131,6 +134,8 @@ def inverse(
         Threads; the result does not depend on them.
     factor : float
         The volume is multiplied by it.
+    overwrite : bool
+        Whether the spectrum may be lost, which saves a box's memory where the side stays.
 
     Returns
     -------
@@ -139,8 +144,12 @@ def inverse(
     old = spectrum.shape[0]
     new = old if side is None else side
     lines = for_side(new)
-    partial = np.empty((new, *spectrum.shape[1:]), dtype=np.complex64)
     volume = np.empty((new, new, new), dtype=np.float32)
+    if new > old:  # a plane of it has room for the plane of the spectrum that it is made of
+        room = volume.reshape(new, -1)[:, : 2 * math.prod(spectrum.shape[1:])]
+        partial = room.view(np.complex64).reshape(new, *spectrum.shape[1:])
+    else:
+        partial = spectrum if overwrite else np.empty_like(spectrum)
 
     def along_z(rows: range) -> None:
         for y in rows:
@@ -178,7 +187,7 @@ def rescale(volume: npt.NDArray[np.floating], side: int, workers: int = 1) -> Vo
     if side == old:
         return np.array(volume, dtype=np.float32)
     if side < old:
-        return inverse(forward(volume, side, workers), workers=workers)
+        return inverse(forward(volume, side, workers), workers=workers, overwrite=True)
     return inverse(forward(volume, workers=workers), side, workers, (side / old) ** 3)
 
 
@@ -311,7 +320,7 @@ def filter_by_shell(volume: Volume, weights: npt.NDArray[np.floating]) -> Volume
     for plane in range(side):
         radius = np.sqrt(squared_radius_of_plane(side, plane))
         spectrum[plane] *= np.interp(radius, shells, weights, right=0.0).astype(np.float32)
-    return inverse(spectrum)
+    return inverse(spectrum, overwrite=True)
 
 
 def shell_to_angstrom(shell: float, side: int, voxel_size: float) -> float:

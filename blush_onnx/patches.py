@@ -237,10 +237,9 @@ def weighted_mean(
     -------
     density, mask : array like them
     """
-    reached = plan.weight >= MINIMUM_WEIGHT
-    for total in (density, mask):
-        np.divide(total, plan.weight, out=total, where=reached)
-        total[~reached] = 0
+    weight = np.where(plan.weight >= MINIMUM_WEIGHT, plan.weight, np.float32(np.inf))
+    density /= weight
+    mask /= weight
     return density, mask
 
 
