@@ -14,6 +14,7 @@ from blush_onnx.cli.options import (
     batch_size_option,
     card_memory_option,
     model_option,
+    on_card_option,
     precision_option,
     provider_option,
     require_gpu_option,
@@ -82,6 +83,7 @@ In RELION's GUI, job type External:
 @batch_size_option("--batch_size")
 @provider_option()
 @card_memory_option()
+@on_card_option()
 @precision_option()
 @require_gpu_option()
 @click.option(
