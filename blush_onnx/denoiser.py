@@ -20,7 +20,7 @@ from blush_onnx.averaging import blend_orientations
 from blush_onnx.boxes import as_mask, as_volume
 from blush_onnx.engines import create_engine
 from blush_onnx.engines.base import GPU_BATCH_SIZE, Engine, EngineSettings, room_for_patches
-from blush_onnx.errors import InputError, ModelError
+from blush_onnx.errors import InputError
 from blush_onnx.grids import Grids
 from blush_onnx.model_config import ModelConfig
 from blush_onnx.results import Denoised
@@ -170,14 +170,8 @@ class Denoiser:
         elif not isinstance(config, ModelConfig):
             config = ModelConfig.from_dict(config, "the given configuration")
         engine = OnnxRuntimeEngine(session)
-        sides = session.get_inputs()[0].shape[1:]
-        names = {output.name for output in session.get_outputs()}
-        if sides != [config.patch_size] * 3 or ("mask_logit" in names) != config.has_mask:
-            raise ModelError(
-                f"the description (patches of {config.patch_size}, "
-                f"{'a' if config.has_mask else 'no'} mask) is not that of the session's graph "
-                f"(patches of {sides}, outputs {', '.join(sorted(names))})"
-            )
+        outputs = {output.name for output in session.get_outputs()}
+        config.require_graph(session.get_inputs()[0].shape[1:], outputs)
         return cls(config, engine)
 
     def denoise(

@@ -15,6 +15,7 @@ from blush_onnx import fourier
 from blush_onnx.boxes import EvenCube
 from blush_onnx.errors import InputError
 from blush_onnx.fourier import HalfSpectrum, Volume
+from blush_onnx.resolution import shell_to_angstrom
 
 Curve = npt.NDArray[np.float64]
 
@@ -245,7 +246,7 @@ def resolution(curve: Curve, box_size: int, voxel_size: float, threshold: float)
     """
     below = np.flatnonzero(np.asarray(curve)[1:] < threshold) + 1
     shell = int(below[0]) - 1 if below.size else len(curve) - 1
-    return fourier.shell_to_angstrom(shell, box_size, voxel_size)
+    return shell_to_angstrom(shell, box_size, voxel_size)
 
 
 def cut_off_shell(curve: npt.ArrayLike) -> tuple[int, int]:

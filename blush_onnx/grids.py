@@ -16,6 +16,7 @@ from blush_onnx.boxes import SMALLEST_SIDE, EvenCube, check_voxel_size
 from blush_onnx.engines.base import BYTES_OF_PATCH
 from blush_onnx.errors import InputError
 from blush_onnx.machine import require_memory
+from blush_onnx.resolution import shell_to_angstrom
 from blush_onnx.threads import keep_freed_blocks
 
 Array = npt.NDArray[np.float32]
@@ -142,7 +143,7 @@ class Grids:
 
     def angstrom(self, shell: int) -> float:
         """Resolution of a shell, Å."""
-        return fourier.shell_to_angstrom(shell, self.side, self.voxel_size)
+        return shell_to_angstrom(shell, self.side, self.voxel_size)
 
 
 def _clipped(mask: Array) -> Array:

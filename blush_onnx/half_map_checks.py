@@ -13,8 +13,8 @@ import numpy.typing as npt
 from blush_onnx import fourier
 from blush_onnx.boxes import EvenCube
 from blush_onnx.errors import InputError
-from blush_onnx.fourier import agree_to, in_angstrom
 from blush_onnx.fsc import FscCurves, resolution
+from blush_onnx.resolution import agree_to, in_angstrom
 from blush_onnx.volume_io import VOXEL_SIZE_TOLERANCE, MapFile
 
 Array = npt.NDArray[np.float32]

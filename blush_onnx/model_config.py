@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,6 +120,28 @@ class ModelConfig:
         if not own:
             raise ModelError(f"{origin} is not a model of blush-onnx: its metadata are missing")
         return cls.from_dict(own, origin)
+
+    def require_graph(self, sides: Sequence[object], outputs: Collection[str]) -> None:
+        """Refuse a graph that is not the one described.
+
+        Parameters
+        ----------
+        sides : sequence of int
+            Of its patches, voxels.
+        outputs : collection of str
+            Their names.
+
+        Raises
+        ------
+        ModelError
+            The patches or the outputs are others.
+        """
+        if list(sides) != [self.patch_size] * 3 or ("mask_logit" in outputs) != self.has_mask:
+            raise ModelError(
+                f"the description (patches of {self.patch_size}, "
+                f"{'a' if self.has_mask else 'no'} mask) is not that of the session's graph "
+                f"(patches of {list(sides)}, outputs {', '.join(sorted(outputs))})"
+            )
 
     def graph_metadata(self) -> dict[str, Any]:
         """What is written into the graph itself."""

@@ -89,13 +89,6 @@ def test_no_even_side_is_nearer_than_the_chosen_one(side: int, voxel_size: float
         assert abs(length / chosen - 1.5) <= abs(length / max(other, 1) - 1.5) + 1e-12
 
 
-def test_a_resolution_that_is_none_is_said_in_words() -> None:
-    assert fourier.in_angstrom(4.336) == "4.34 Å"
-    assert fourier.in_angstrom(float("inf")) == fourier.in_angstrom(None) == "none"
-    assert fourier.agree_to(4.336) == "agree to 4.34 Å"
-    assert fourier.agree_to(float("inf")) == "agree at no resolution"
-
-
 def test_the_crossover_falls_from_one_to_zero_over_two_shells() -> None:
     np.testing.assert_allclose(
         fourier.crossover([0, 8.9, 9, 10, 11, 11.1, 30], 10, 48), [1, 1, 1, 0.5, 0, 0, 0], atol=1e-7

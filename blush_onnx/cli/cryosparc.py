@@ -147,8 +147,8 @@ def rounds(
     half-sets then start from one reference: a better FSC between the half-maps is
     no proof of a better map. docs/cryosparc.md says what to check instead.
     """
-    from blush_onnx.fourier import in_angstrom
     from blush_onnx.hosts.cryosparc import Plan, run_rounds
+    from blush_onnx.resolution import in_angstrom
 
     cards = _numbers(gpus)
     session = _session(project, options)
@@ -235,8 +235,8 @@ def _numbers(text: str | None) -> tuple[int, ...]:
 
 
 def _print_job(project: str, done: Done) -> None:
-    from blush_onnx.fourier import agree_to
     from blush_onnx.hosts.cryosparc.external import ONE_REFERENCE
+    from blush_onnx.resolution import agree_to
 
     for warning in done.warnings:
         click.echo(f"Warning: {warning}", err=True)

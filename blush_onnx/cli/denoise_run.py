@@ -161,7 +161,7 @@ class DenoiseRun:
     def print_table(self, folder: OutputFolder) -> None:
         """A few lines on what was done."""
         from blush_onnx import Regularised
-        from blush_onnx.fourier import in_angstrom
+        from blush_onnx.resolution import in_angstrom
 
         result, engine = self.result, self.denoiser.engine.description
         network = result.network

@@ -146,8 +146,8 @@ def _print_table(columns: list[str], rows: list[list[float]]) -> None:
 
 
 def _print_resolutions(curves: FscCurves, model: Curve | None) -> None:
-    from blush_onnx.fourier import in_angstrom
     from blush_onnx.fsc import resolution
+    from blush_onnx.resolution import in_angstrom
 
     kind = "unmasked" if curves.corrected is None else "solvent-corrected"
     for threshold in (0.143, 0.5):

@@ -131,8 +131,8 @@ class ValidateRun:
 
     def print_table(self, folder: OutputFolder) -> None:
         """The curves as a sketch, and what each test came to."""
-        from blush_onnx.fourier import in_angstrom
         from blush_onnx.report import fsc_files
+        from blush_onnx.resolution import in_angstrom
 
         found = self.found
         plot_fsc(found.fsc, fsc_files.named_curves(found.fsc, found.model_curve))

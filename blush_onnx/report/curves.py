@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from blush_onnx import fsc
-from blush_onnx.fourier import in_angstrom
 from blush_onnx.report.content import Figure, Table, number_text
 from blush_onnx.report.svg import (
     FAINT,
@@ -22,6 +21,7 @@ from blush_onnx.report.svg import (
     as_svg,
     drawing,
 )
+from blush_onnx.resolution import in_angstrom
 
 if TYPE_CHECKING:
     from collections.abc import Callable

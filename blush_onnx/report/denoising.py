@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from blush_onnx.fourier import agree_to, in_angstrom
 from blush_onnx.fsc import FscCurves
 from blush_onnx.report.content import ReportContent
 from blush_onnx.report.maps import CURVES, ReportMaps, map_sections
 from blush_onnx.report.settings import settings_section
+from blush_onnx.resolution import agree_to, in_angstrom
 
 
 def denoise_content(record: Mapping[str, Any], maps: ReportMaps) -> ReportContent:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from blush_onnx.fourier import agree_to, in_angstrom
 from blush_onnx.fsc import resolution
 from blush_onnx.report.content import ReportContent, Section, Table
 from blush_onnx.report.maps import ReportMaps, fsc_section, map_sections
 from blush_onnx.report.settings import settings_section
 from blush_onnx.report.validation_sections import sections_of
+from blush_onnx.resolution import agree_to, in_angstrom
 from blush_onnx.results import Regularised
 from blush_onnx.validation.findings import Validation
 

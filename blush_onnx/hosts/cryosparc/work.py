@@ -14,12 +14,12 @@ import numpy.typing as npt
 
 from blush_onnx import __version__, half_map_checks, volume_io
 from blush_onnx.denoiser import DEFAULT_STRIDE, Denoiser
-from blush_onnx.fourier import agree_to
 from blush_onnx.hosts.cryosparc import pictures
 from blush_onnx.hosts.cryosparc.running import JobLog
 from blush_onnx.models import OFFICIAL_MODEL, Model
 from blush_onnx.regularise import regularise
 from blush_onnx.report.record import as_json, denoise_record
+from blush_onnx.resolution import agree_to
 from blush_onnx.results import Regularised
 from blush_onnx.volume_io import MapFile
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from blush_onnx.resolution import in_angstrom
+
 CURVES = {
     "given": "given", "unmasked": "unmasked", "masked": "masked",
     "phase_randomised": "phases randomised", "solvent_corrected": "solvent-corrected",
@@ -24,13 +26,13 @@ def table_rows(record: Mapping[str, Any]) -> list[list[str]]:
     list of list of str
     """
     rows = [
-        [f"Resolution before (FSC {threshold}, {CURVES[name]})", _length(value)]
+        [f"Resolution before (FSC {threshold}, {CURVES[name]})", in_angstrom(value)]
         for name, found in record["fsc"]["resolution_angstrom"].items()
         for threshold, value in found.items()
     ]
     cut_off, patches, engine = (record[part] for part in ("cut_off", "patches", "engine"))
     applied = cut_off["spectral_trailing"]
-    rows.append(["Cut-off", _length(cut_off["angstrom"]) if applied else "none"])
+    rows.append(["Cut-off", in_angstrom(cut_off["angstrom"]) if applied else "none"])
     rows.append(["Patches", f"{patches['count']}, {patches['skipped']} skipped"])
     rows.append(["Model", record["model"]["name"]])
     rows.append(["Engine", f"{engine['library']}, {engine['provider']} ({engine['reason']})"])
@@ -63,7 +65,3 @@ def fsc_graph(fsc: Mapping[str, Any]) -> dict[str, Any]:
         "yaxis_label": "FSC",
         "yrange": [min(-0.05, *(min(curve) for curve in values)), 1.05],
     }
-
-
-def _length(angstrom: float | None) -> str:
-    return "none" if angstrom is None else f"{angstrom:.2f} Å"
