@@ -89,6 +89,22 @@ def test_no_even_side_is_nearer_than_the_chosen_one(side: int, voxel_size: float
         assert abs(length / chosen - 1.5) <= abs(length / max(other, 1) - 1.5) + 1e-12
 
 
+@pytest.mark.parametrize("side", [24, 26, 40])
+def test_a_spectrum_is_lost_only_where_that_is_allowed(side: int) -> None:
+    """26 is the smallest box in whose memory the planes of the spectrum lie meanwhile."""
+    spectrum = fourier.forward(np.random.default_rng(3).standard_normal((24, 24, 24)))
+    before = spectrum.copy()
+    volume = fourier.inverse(spectrum, side, workers=2)
+    np.testing.assert_array_equal(spectrum, before)
+    wide = np.zeros((side, side, side // 2 + 1), dtype=np.complex128)
+    place = np.r_[0:12, -12:0]
+    wide[np.ix_(place, place, np.arange(13))] = before
+    expected = np.fft.irfft(np.fft.ifftn(wide, axes=(0, 1)), n=side, axis=2)
+    np.testing.assert_allclose(volume, expected, atol=1e-6 * np.abs(expected).max())
+    again = fourier.inverse(spectrum, side, overwrite=True)
+    np.testing.assert_array_equal(again, volume)
+
+
 def test_the_crossover_falls_from_one_to_zero_over_two_shells() -> None:
     np.testing.assert_allclose(
         fourier.crossover([0, 8.9, 9, 10, 11, 11.1, 30], 10, 48), [1, 1, 1, 0.5, 0, 0, 0], atol=1e-7

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -83,6 +84,26 @@ def test_blending_equal_patches_gives_them_back_inside_the_margin() -> None:
     np.testing.assert_allclose(density[11:-11, 11:-11, 11:-11], 3, rtol=1e-5)
     np.testing.assert_allclose(mask[11:-11, 11:-11, 11:-11], 0.75, rtol=1e-5)
     assert (density[0] == 0).all()
+
+
+@pytest.mark.parametrize("with_mask", [True, False])
+def test_threads_that_share_a_patch_add_up_the_same_to_the_bit(with_mask: bool) -> None:
+    plan = patches.plan_patches(np.ones((90, 84, 84), dtype=np.float32), 64, 20)
+    rng = np.random.default_rng(1)
+    given = [rng.standard_normal((2, 64, 64, 64), dtype=np.float32) for _ in plan.origins]
+
+    def blended(workers: int) -> tuple[np.ndarray, np.ndarray]:
+        with ThreadPoolExecutor(workers) as pool:
+            blend = patches.Blend(plan, workers, pool)
+            for origin, (density, logit) in zip(plan.origins, given, strict=True):
+                blend.add(origin, density, logit if with_mask else None)
+        return blend.finish()
+
+    alone = blended(1)
+    assert alone[0].any()
+    for workers in (2, 3, 8):
+        for found, expected in zip(blended(workers), alone, strict=True):
+            np.testing.assert_array_equal(found, expected)
 
 
 def test_a_network_without_a_mask_gives_ones_and_a_sure_one_its_limits() -> None:
