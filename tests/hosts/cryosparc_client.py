@@ -103,3 +103,11 @@ def serving(python: Path, folder: Path, model: Path) -> Iterator[Server]:
     finally:
         process.kill()
         process.communicate()
+
+
+Finished = tuple[Server, subprocess.CompletedProcess[str], Any]
+"""A server, what a command said, and what the server holds after it."""
+
+
+def texts(job: Any, *kinds: str) -> list[str]:
+    return [event["text"] for event in job["events"] if not kinds or event["type"] in kinds]

@@ -11,6 +11,7 @@ import venv
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.conftest import need
 
@@ -28,6 +29,12 @@ def make_environment(
     Returns its interpreter.
     """
     folder = Path(KEPT) / name if KEPT else temporary.mktemp("environments") / name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.parent / f"{name}.lock"):  # several processes test at a time
+        return _made(folder, requirements, above_this_one=above_this_one)
+
+
+def _made(folder: Path, requirements: tuple[str, ...], *, above_this_one: bool) -> Path:
     python = folder / "bin" / "python"
     done = folder / "complete"
     if done.exists():
